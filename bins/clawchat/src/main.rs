@@ -1,0 +1,2 @@
+//! clawchat
+fn main() {}

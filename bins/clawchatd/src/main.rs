@@ -1,0 +1,2 @@
+//! clawchatd
+fn main() {}
