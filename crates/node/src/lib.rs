@@ -1,1 +1,29 @@
-//! node
+//! Moves bytes: the libp2p swarm that carries SNaP2P sessions between gateways.
+//!
+//! A [`Node`] listens on TCP, QUIC and WebSocket, dials [locators](clawchat_types::Locator), and runs native
+//! SNaP2P sessions (`clawchat-snap2p`) on substreams of the protocol `/snap2p/2.0.0`. What comes out is a
+//! [`SessionHandle`]: an authenticated channel between two principals, over which either side opens labelled
+//! [`Stream`]s with backpressure from end to end.
+//!
+//! Who a peer *is* gets proven by the session, never by an address or a libp2p peer id. Which identities are
+//! hosted and who may talk to them is asked of the [`Gatekeeper`]. This crate is the only one that sees
+//! libp2p, and shows none of its types; it reads the clocks and the system's randomness itself, reads no
+//! environment and prints nothing.
+//!
+//! Every queue here is bounded: see [`Limits`] and the constants beside it.
+
+mod config;
+mod error;
+mod event;
+mod node;
+mod session;
+
+pub use clawchat_snap2p::{Credentials, ErrorCode, Gatekeeper};
+
+pub use crate::config::{Limits, NodeConfig};
+pub use crate::error::{
+    DialAttempt, DialError, SessionClosed, SessionOpenError, StartError, StreamError, Transport,
+};
+pub use crate::event::NodeEvent;
+pub use crate::node::{Connected, Node, SkippedTransport};
+pub use crate::session::{InboundStream, SessionHandle, Stream, StreamReader, StreamWriter};

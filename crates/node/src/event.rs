@@ -1,0 +1,28 @@
+//! What a node tells its owner without being asked.
+
+use clawchat_types::PeerId;
+
+use crate::SessionHandle;
+
+/// Something happened on the network.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// A peer opened a session with one of our identities; both sides are authenticated and it is admitted.
+    Session(SessionHandle),
+    /// The first connection with this peer came about, whoever dialed. It is not authenticated as any
+    /// principal yet.
+    PeerConnected {
+        /// The peer's gateway.
+        peer: PeerId,
+        /// Whether the peer dialed us.
+        inbound: bool,
+    },
+    /// The last connection with this peer is gone.
+    PeerDisconnected {
+        /// The peer's gateway.
+        peer: PeerId,
+    },
+    /// Our own addresses changed: see [`Node::locators`](crate::Node::locators).
+    ListenersChanged,
+}
