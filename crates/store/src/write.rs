@@ -1,0 +1,201 @@
+//! What can be asked of a store, and what comes back.
+
+use clawchat_types::{Message, OutboundStatus, Principal, UnixMillis};
+
+use crate::{OutboundDraft, PeerRecord, Proof, StoreError};
+
+/// Largest record, in bytes: one message with its proof, encoded. Larger ones are refused.
+pub const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
+/// Most addresses kept for a peer.
+pub const MAX_PEER_LOCATORS: usize = 16;
+/// Longest peer alias, in bytes.
+pub const MAX_ALIAS_BYTES: usize = 256;
+/// Largest attestation kept for a peer, in bytes.
+pub const MAX_ATTESTATION_BYTES: usize = 4096;
+/// Longest MIME type of a message, in bytes.
+pub const MAX_CONTENT_TYPE_BYTES: usize = 255;
+/// Longest `last_error`, in bytes. Longer ones are cut, never refused.
+pub const MAX_ERROR_BYTES: usize = 1024;
+/// Most arrivals in one [`Write::MarkRead`].
+pub const MAX_MARKS: usize = 4096;
+/// Most writes in one [`commit`](crate::MessageStore::commit).
+pub const MAX_BATCH_WRITES: usize = 4096;
+/// Most bytes in one [`commit`](crate::MessageStore::commit), by [`Write::size`], unless it is a single write.
+pub const MAX_BATCH_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a small record takes beside its texts, in bytes. An estimate from above.
+const RECORD_OVERHEAD: usize = 512;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Accept a message for delivery: it gets the next position and the next sequence number of its
+    /// conversation and starts as `pending`. Gives [`Outcome::Enqueued`], or [`Outcome::AlreadyQueued`] when
+    /// the outbox has a message of this id.
+    Enqueue(OutboundDraft),
+    /// Take a message into the inbox, unread. Gives [`Outcome::Appended`], or [`Outcome::Duplicate`] when the
+    /// inbox has a message of this id from this sender.
+    AppendInbound {
+        /// The message.
+        message: Message,
+        /// What its sender signed.
+        proof: Option<Proof>,
+        /// Now.
+        received_at: UnixMillis,
+    },
+    /// Note how a delivery went. Gives [`Outcome::Done`] or [`Outcome::NotFound`].
+    SetOutbound {
+        /// Which outbox entry.
+        position: u64,
+        /// Its new status.
+        status: OutboundStatus,
+        /// Its number of tries.
+        attempts: u32,
+        /// Why the last one failed; cut to [`MAX_ERROR_BYTES`].
+        last_error: Option<String>,
+        /// Now.
+        at: UnixMillis,
+    },
+    /// Note how reaching somebody went; replaces what was noted before. Gives [`Outcome::Done`].
+    NoteAttempt {
+        /// Who was to be reached.
+        to: Principal,
+        /// Failed tries since the last success.
+        attempts: u32,
+        /// Why the last one failed; cut to [`MAX_ERROR_BYTES`].
+        last_error: Option<String>,
+        /// Now.
+        at: UnixMillis,
+    },
+    /// Remember a peer; replaces the whole record. Gives [`Outcome::Done`].
+    PutPeer(PeerRecord),
+    /// Forget a peer. Messages stay. Gives [`Outcome::Done`] or [`Outcome::NotFound`].
+    RemovePeer(Principal),
+    /// These inbox entries have been read. Unknown ones are passed over. Gives [`Outcome::Done`].
+    MarkRead(Vec<u64>),
+}
+
+impl Write {
+    /// About how many bytes it takes on disk, never less than its texts. Used for bounds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let variable = match self {
+            Self::Enqueue(draft) => {
+                draft.content.as_str().len()
+                    + draft.payload.as_ref().map_or(0, |p| p.as_str().len())
+                    + draft.content_type.len()
+            }
+            Self::AppendInbound { message, proof, .. } => {
+                message.content.as_str().len()
+                    + message.payload.as_ref().map_or(0, |p| p.as_str().len())
+                    + message.content_type.len()
+                    + proof.as_ref().map_or(0, |p| p.envelope.len())
+            }
+            Self::SetOutbound { .. } | Self::NoteAttempt { .. } => MAX_ERROR_BYTES,
+            Self::PutPeer(peer) => {
+                peer.alias.as_ref().map_or(0, String::len)
+                    + peer.attestation.as_ref().map_or(0, Vec::len)
+                    + peer.locators.iter().map(|l| l.as_str().len()).sum::<usize>()
+            }
+            Self::RemovePeer(_) => 0,
+            Self::MarkRead(arrivals) => arrivals.len() * 64,
+        };
+        variable + RECORD_OVERHEAD
+    }
+
+    /// Whether it keeps all limits. [`commit`](crate::MessageStore::commit) checks this first and refuses the
+    /// whole batch for one bad write; a [`StoreHandle`](crate::StoreHandle) refuses the bad one alone.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        check_limit("record", self.size(), MAX_RECORD_BYTES)?;
+        match self {
+            Self::Enqueue(draft) => {
+                check_limit("content type", draft.content_type.len(), MAX_CONTENT_TYPE_BYTES)
+            }
+            Self::AppendInbound { message, .. } => {
+                check_limit("content type", message.content_type.len(), MAX_CONTENT_TYPE_BYTES)
+            }
+            Self::PutPeer(peer) => {
+                check_limit("number of addresses", peer.locators.len(), MAX_PEER_LOCATORS)?;
+                check_limit(
+                    "alias",
+                    peer.alias.as_ref().map_or(0, String::len),
+                    MAX_ALIAS_BYTES,
+                )?;
+                let attestation = peer.attestation.as_ref().map_or(0, Vec::len);
+                check_limit("attestation", attestation, MAX_ATTESTATION_BYTES)
+            }
+            Self::MarkRead(arrivals) => check_limit("list of arrivals", arrivals.len(), MAX_MARKS),
+            Self::SetOutbound { .. } | Self::NoteAttempt { .. } | Self::RemovePeer(_) => Ok(()),
+        }
+    }
+}
+
+/// Checks a whole batch, as every backend does before it touches anything.
+pub(crate) fn check_batch(batch: &[Write]) -> Result<(), StoreError> {
+    check_limit("number of writes", batch.len(), MAX_BATCH_WRITES)?;
+    let mut bytes = 0;
+    for write in batch {
+        write.check()?;
+        bytes += write.size();
+    }
+    if batch.len() > 1 {
+        check_limit("batch", bytes, MAX_BATCH_BYTES)?;
+    }
+    Ok(())
+}
+
+fn check_limit(what: &'static str, size: usize, limit: usize) -> Result<(), StoreError> {
+    if size > limit {
+        return Err(StoreError::TooLarge { what, size, limit });
+    }
+    Ok(())
+}
+
+/// Cuts an error text to [`MAX_ERROR_BYTES`], between characters.
+pub(crate) fn cut_error(text: Option<String>) -> Option<String> {
+    text.map(|mut text| {
+        let end = (0..=MAX_ERROR_BYTES.min(text.len()))
+            .rev()
+            .find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text
+    })
+}
+
+/// What became of a [`Write`]. By the time a caller sees it, it is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Accepted for delivery.
+    Enqueued {
+        /// Its place in the outbox.
+        position: u64,
+        /// Its number in the conversation with the recipient, from 1.
+        sequence: u64,
+    },
+    /// The outbox has this id already; nothing was written.
+    AlreadyQueued {
+        /// Where.
+        position: u64,
+        /// Its number in the conversation.
+        sequence: u64,
+    },
+    /// Taken into the inbox.
+    Appended {
+        /// Its place in the inbox.
+        arrival: u64,
+        /// The time noted, at least that of the entry before.
+        received_at: UnixMillis,
+    },
+    /// The inbox has this message already; nothing was written.
+    Duplicate {
+        /// Where.
+        arrival: u64,
+    },
+    /// Written.
+    Done,
+    /// There is nothing of that name; nothing was written.
+    NotFound,
+}
