@@ -5,6 +5,8 @@
 
 mod attestation;
 pub mod cbor;
+mod identity;
+pub mod keystore;
 mod mnemonic;
 mod nickname;
 mod node_key;
@@ -14,6 +16,7 @@ pub use crate::attestation::{
     ATTESTATION_DOMAIN, ATTESTATION_NONCE_BYTES, Attestation, AttestationError, AttestationParts,
     CLOCK_SKEW_SECS, MAX_ATTESTATION_BYTES, Unverified, Verified,
 };
+pub use crate::identity::Identity;
 pub use crate::mnemonic::{MNEMONIC_WORDS, Mnemonic, MnemonicError};
 pub use crate::nickname::{Nickname, NicknameError};
 pub use crate::node_key::{NodeKey, SignatureError, verify_node_signature, x25519_public};
