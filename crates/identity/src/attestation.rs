@@ -134,8 +134,7 @@ impl Attestation<Unverified> {
     /// `expires_at`. Whether the node key is a usable one is for the channel to find out.
     ///
     /// # Errors
-    /// [`AttestationError::WrongNetwork`], [`AttestationError::NotYetValid`], [`AttestationError::Expired`], or
-    /// [`AttestationError::Signature`] when the principal's wallet did not sign exactly this.
+    /// [`AttestationError::WrongNetwork`], [`AttestationError::Time`], or [`AttestationError::Signature`] when the principal's wallet did not sign exactly this.
     pub fn verify(
         self,
         network: Network,
@@ -302,18 +301,35 @@ pub(crate) fn check_window(
     issued_at: UnixSeconds,
     expires_at: UnixSeconds,
     now: UnixSeconds,
-) -> Result<(), AttestationError> {
+) -> Result<(), OutOfTime> {
     if issued_at.0 > now.0.saturating_add(CLOCK_SKEW_SECS) {
-        return Err(AttestationError::NotYetValid {
+        return Err(OutOfTime::NotYetValid {
             secs_ahead: issued_at.0.abs_diff(now.0),
         });
     }
     if expires_at.0 <= now.0.saturating_sub(CLOCK_SKEW_SECS) {
-        return Err(AttestationError::Expired {
+        return Err(OutOfTime::Expired {
             secs_ago: now.0.abs_diff(expires_at.0),
         });
     }
     Ok(())
+}
+
+/// A signed thing is not valid now. Clocks that disagree by [`CLOCK_SKEW_SECS`] are allowed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfTime {
+    /// Its time has not come.
+    #[error("valid only {secs_ahead} s from now; check the clocks of both machines")]
+    NotYetValid {
+        /// Seconds until it was issued.
+        secs_ahead: u64,
+    },
+    /// Its time is over.
+    #[error("expired {secs_ago} s ago")]
+    Expired {
+        /// Seconds since it expired.
+        secs_ago: u64,
+    },
 }
 
 /// Why an attestation does not hold.
@@ -347,18 +363,9 @@ pub enum AttestationError {
         /// The network of this side.
         expected: Network,
     },
-    /// Its time has not come, even allowing for clocks that disagree.
-    #[error("valid only {secs_ahead} s from now; check the clocks of both machines")]
-    NotYetValid {
-        /// Seconds until `issued_at`.
-        secs_ahead: u64,
-    },
-    /// Its time is over, even allowing for clocks that disagree.
-    #[error("expired {secs_ago} s ago")]
-    Expired {
-        /// Seconds since `expires_at`.
-        secs_ago: u64,
-    },
+    /// Its time has not come, or is over.
+    #[error(transparent)]
+    Time(#[from] OutOfTime),
     /// The wallet of the principal did not sign this.
     #[error("the wallet of the attested principal did not sign this")]
     Signature,
