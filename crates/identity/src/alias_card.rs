@@ -230,6 +230,8 @@ fn normal_alias(alias: &str) -> Result<String, CardError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -238,11 +240,14 @@ mod tests {
 
     const NOW: UnixSeconds = UnixSeconds(1_767_225_600);
 
+    static WALLET: LazyLock<Wallet> =
+        LazyLock::new(|| Wallet::from_mnemonic(&Mnemonic::from_entropy([1; 32])).unwrap());
+
     fn card(alias: &str) -> Result<AliasCard<Verified>, CardError> {
-        let wallet = Wallet::from_mnemonic(&Mnemonic::from_entropy([1; 32])).unwrap();
+        let wallet = &*WALLET;
         let name = Some("Zoë 🦀".parse().unwrap());
         AliasCard::create(
-            &wallet,
+            wallet,
             Network::Testnet,
             alias,
             name,

@@ -370,3 +370,70 @@ pub enum AttestationError {
     #[error("the wallet of the attested principal did not sign this")]
     Signature,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::identity::Identity;
+
+    const NOW: UnixSeconds = UnixSeconds(1_767_225_600);
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let identity = Identity::generate(Network::Testnet, None, [1; 32], [2; 32]).unwrap();
+        identity.attest(NOW, Duration::from_secs(60), [3; 32]).to_bytes()
+    });
+
+    #[test]
+    fn only_the_one_spelling_is_read() {
+        assert_eq!(Attestation::from_bytes(&BYTES).unwrap().to_bytes(), *BYTES);
+        let longer = [BYTES.as_slice(), &[0]].concat();
+        let (text, upper) = (
+            BYTES.clone(),
+            Attestation::from_bytes(&BYTES).unwrap().node_id.to_string(),
+        );
+        let at = text
+            .windows(64)
+            .position(|window| window == upper.as_bytes())
+            .unwrap();
+        let mut upper_case_key = text;
+        upper_case_key[at..at + 64].make_ascii_uppercase();
+        for bytes in [longer, upper_case_key, vec![0; MAX_ATTESTATION_BYTES + 1], vec![]] {
+            assert!(matches!(
+                Attestation::from_bytes(&bytes),
+                Err(AttestationError::Encoding(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_range_do_not_overflow() {
+        for (issued_at, expires_at, now) in [
+            (i64::MIN, i64::MAX, i64::MAX),
+            (i64::MAX, i64::MIN, i64::MIN),
+            (i64::MIN, i64::MIN, i64::MAX),
+        ] {
+            let _ = check_window(UnixSeconds(issued_at), UnixSeconds(expires_at), UnixSeconds(now));
+        }
+        assert_eq!(add_ttl(NOW, Duration::MAX), UnixSeconds(i64::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_attestations_never_panic_and_never_hold(at in any::<prop::sample::Index>(), flip in 1..=u8::MAX) {
+            let mut bytes = BYTES.clone();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            if let Ok(read) = Attestation::from_bytes(&bytes) {
+                prop_assert!(read.verify(Network::Testnet, NOW).is_err());
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(Attestation::from_bytes(&bytes).is_err());
+        }
+    }
+}

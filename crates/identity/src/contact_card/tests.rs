@@ -1,5 +1,7 @@
 //! Cards and invites: what survives, what is refused.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -10,13 +12,10 @@ use crate::identity::Identity;
 const NOW: UnixSeconds = UnixSeconds(1_767_225_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn alice() -> Identity {
-    Identity::generate(Network::Testnet, None, [1; 32], [2; 32]).unwrap()
-}
-
-fn bob() -> Identity {
-    Identity::generate(Network::Testnet, None, [3; 32], [4; 32]).unwrap()
-}
+static ALICE: LazyLock<Identity> =
+    LazyLock::new(|| Identity::generate(Network::Testnet, None, [1; 32], [2; 32]).unwrap());
+static BOB: LazyLock<Identity> =
+    LazyLock::new(|| Identity::generate(Network::Testnet, None, [3; 32], [4; 32]).unwrap());
 
 fn alias(identity: &Identity, ttl: Duration) -> AliasCard {
     let made = AliasCard::create(
@@ -40,15 +39,14 @@ fn details() -> CardDetails {
             "/dns/example.org/udp/9000/quic-v1".parse().unwrap(),
         ],
         capabilities: vec!["chat/1".to_owned(), "px-1".to_owned()],
-        alias: Some(alias(&alice(), ALIAS_CARD_TTL)),
+        alias: Some(alias(&ALICE, ALIAS_CARD_TTL)),
     }
 }
 
 fn card_with(details: CardDetails, ttl: Duration) -> Result<ContactCard<Verified>, CardError> {
-    let alice = alice();
     ContactCard::create(
-        alice.node_key(),
-        alice.attest(NOW, 2 * DAY, [6; 32]),
+        ALICE.node_key(),
+        ALICE.attest(NOW, 2 * DAY, [6; 32]),
         details,
         NOW,
         ttl,
@@ -61,7 +59,7 @@ fn card() -> ContactCard<Verified> {
 
 /// The card with another body, signed by Alice's node key all the same.
 fn signed_by_alice(body: Vec<u8>) -> Vec<u8> {
-    let signature = alice().node_key().sign(&signed(&body));
+    let signature = ALICE.node_key().sign(&signed(&body));
     cbor::to_canonical(&Outer {
         b: &body,
         s: &signature,
@@ -91,7 +89,7 @@ fn a_card_ends_with_its_attestation() {
 #[test]
 fn an_expired_alias_is_not_shown_but_does_not_spoil_the_card() {
     let mut details = details();
-    details.alias = Some(alias(&alice(), Duration::from_secs(60)));
+    details.alias = Some(alias(&ALICE, Duration::from_secs(60)));
     let later = UnixSeconds(NOW.0 + 360);
     let read = ContactCard::from_bytes(&card_with(details, DAY).unwrap().to_bytes()).unwrap();
     let verified = read.verify(Network::Testnet, later).unwrap();
@@ -124,13 +122,13 @@ fn expired_early_and_foreign_cards_are_refused() {
 
 #[test]
 fn parts_of_different_people_make_no_card() {
-    let (alice, bob) = (alice(), bob());
-    let attestation = || alice.attest(NOW, DAY, [6; 32]);
+    let bob = &*BOB;
+    let attestation = || ALICE.attest(NOW, DAY, [6; 32]);
     let with_bobs_key = ContactCard::create(bob.node_key(), attestation(), details(), NOW, DAY);
     assert_eq!(with_bobs_key, Err(CardError::Mismatch));
 
     let mut stolen = details();
-    stolen.alias = Some(alias(&bob, DAY));
+    stolen.alias = Some(alias(bob, DAY));
     assert_eq!(card_with(stolen, DAY), Err(CardError::Mismatch));
 
     // Somebody else signs for Alice with their own node key.
@@ -194,11 +192,10 @@ fn cards_are_bounded() {
 
 #[test]
 fn the_card_issued_later_counts() {
-    let alice = alice();
     let at = |seconds| {
-        let attestation = alice.attest(NOW, DAY, [6; 32]);
+        let attestation = ALICE.attest(NOW, DAY, [6; 32]);
         ContactCard::create(
-            alice.node_key(),
+            ALICE.node_key(),
             attestation,
             details(),
             UnixSeconds(NOW.0 + seconds),

@@ -1,10 +1,14 @@
 //! Everything about the file that does not need the slow key derivation.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
 
 const KEY: [u8; 32] = [9; 32];
+
+static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| sealed_with_key(json(&alice()).as_bytes()));
 
 fn alice() -> Identity {
     Identity::generate(Network::Testnet, Some("alice".parse().unwrap()), [1; 32], [2; 32]).unwrap()
@@ -137,7 +141,7 @@ proptest! {
 
     #[test]
     fn damage_anywhere_behind_the_version_is_one_error(at in 17_usize..600, flip in 1..=u8::MAX) {
-        let mut bytes = sealed_with_key(json(&alice()).as_bytes());
+        let mut bytes = FILE.clone();
         let at = at.min(bytes.len() - 1);
         bytes[at] ^= flip;
         prop_assert_eq!(open_with_key(&bytes).unwrap_err(), KeystoreError::WrongPassword);
