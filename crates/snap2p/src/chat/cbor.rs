@@ -243,3 +243,119 @@ impl Writer<'_> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cbor2::Value;
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    /// Whatever the subset can say.
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<u64>().prop_map(Value::from),
+            (0_u64..300).prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            vec(any::<u8>(), 0..30).prop_map(Value::Bytes),
+            ".{0,30}".prop_map(Value::Text),
+            any::<bool>().prop_map(Value::Bool),
+            Just(Value::Null),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..5).prop_map(Value::Array),
+                vec((inner.clone(), inner), 0..4).prop_map(Value::Map),
+            ]
+        })
+    }
+
+    fn map() -> impl Strategy<Value = Value> {
+        btree_map(".{0,30}", value(), 0..6).prop_map(|map| {
+            Value::Map(
+                map.into_iter()
+                    .map(|(key, value)| (Value::Text(key), value))
+                    .collect(),
+            )
+        })
+    }
+
+    fn accepts(bytes: &[u8]) -> Result<(), EncodingError> {
+        read_map(bytes, |_, value| value.skip())
+    }
+
+    /// Whether CBOR's own canonical writer gives the same bytes back.
+    fn is_canonical(bytes: &[u8]) -> bool {
+        cbor2::validate_slice(bytes).is_ok()
+            && cbor2::from_slice::<Value>(bytes)
+                .is_ok_and(|value| cbor2::to_canonical_vec(&value).is_ok_and(|again| again == bytes))
+    }
+
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum of another crate, open to growth"
+    )]
+    fn has_only_our_kinds(value: &Value) -> bool {
+        let fits = |value: &Value| cbor2::to_vec(value).is_ok_and(|bytes| bytes[0] < 0xc0);
+        match value {
+            Value::Integer(_) => fits(value),
+            Value::Bytes(_) | Value::Text(_) | Value::Bool(_) | Value::Null => true,
+            Value::Array(items) => items.iter().all(has_only_our_kinds),
+            Value::Map(entries) => entries
+                .iter()
+                .all(|(key, value)| has_only_our_kinds(key) && has_only_our_kinds(value)),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_canonical_map_is_accepted(map in map()) {
+            if let Ok(bytes) = cbor2::to_canonical_vec(&map) {
+                prop_assert_eq!(accepts(&bytes), Ok(()));
+            }
+        }
+
+        #[test]
+        fn what_is_accepted_is_canonical(map in map(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            if let Ok(mut bytes) = cbor2::to_canonical_vec(&map) {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+                if accepts(&bytes).is_ok() {
+                    prop_assert!(is_canonical(&bytes), "{}", hex::encode(&bytes));
+                } else if is_canonical(&bytes) {
+                    let value: Value = cbor2::from_slice(&bytes).unwrap();
+                    let text_keys = matches!(&value, Value::Map(entries) if entries.iter().all(|(key, _)| matches!(key, Value::Text(_))));
+                    prop_assert!(!text_keys || !has_only_our_kinds(&value), "{}", hex::encode(&bytes));
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200), maps in vec(prop::sample::select(vec![0xa1, 0x61, 0x81, 0xbb, 0xff, 0x00, 0x9b]), 0..200)) {
+            for bytes in [bytes, maps] {
+                if accepts(&bytes).is_ok() {
+                    prop_assert!(is_canonical(&bytes));
+                }
+            }
+        }
+
+        #[test]
+        fn numbers_are_written_as_cbor_writes_them(number in any::<u64>(), shift in 0_u32..64) {
+            let number = number >> shift;
+            let mut bytes = Vec::new();
+            Writer(&mut bytes).map(1).text("n").uint(number);
+            prop_assert_eq!(&bytes, &cbor2::to_vec(&std::collections::BTreeMap::from([("n", number)])).unwrap());
+            let mut read = None;
+            read_map(&bytes, |_, value| { read = Some(value.uint()?); Ok(()) }).unwrap();
+            prop_assert_eq!(read, Some(number));
+        }
+    }
+
+    #[test]
+    fn a_value_that_nobody_reads_is_still_checked() {
+        // {"a": [1]}, read by somebody who forgets to: what follows is no key.
+        let bytes = [0xa1, 0x61, b'a', 0x81, 0x01];
+        assert_eq!(read_map(&bytes, |_, _| Ok(())), Err(EncodingError::Trailing));
+    }
+}

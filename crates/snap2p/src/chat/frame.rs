@@ -339,3 +339,57 @@ pub(super) fn check_length(bytes: usize, limit: usize) -> Result<(), ChatError> 
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_announced_length_reserves_nothing() {
+        let mut buffer = FrameBuffer::default();
+        let mut input: &[u8] = &[0x00, 0x50, 0x00, 0x00, 1, 2, 3];
+        assert_eq!(buffer.next_frame(&mut input, |_| Ok(())), Ok(None));
+        assert!(input.is_empty());
+        assert!(buffer.capacity() < 64, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn no_more_is_held_than_has_arrived_twice_over() {
+        let mut buffer = FrameBuffer::default();
+        let mut input: &[u8] = &0x0010_0000_u32.to_be_bytes();
+        assert_eq!(buffer.next_frame(&mut input, |_| Ok(())), Ok(None));
+        for arrived in 1..1000 {
+            assert_eq!(
+                buffer.next_frame(&mut [7_u8; 100].as_slice(), |_| Ok(())),
+                Ok(None)
+            );
+            assert!(buffer.capacity() <= 2 * arrived * 100 + 64);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_length_of_a_frame_is_known_before_it_is_written(length in prop_oneof![0_usize..400, 65_000_usize..66_000]) {
+            let envelope = SignedEnvelope { bytes: vec![1; length], signature: [2; 64] };
+            let frame = write_msg(&envelope);
+            prop_assert_eq!(frame.len(), PREFIX_BYTES + msg_length(length));
+            prop_assert_eq!(read_msg(&frame[PREFIX_BYTES..]), Ok(envelope));
+        }
+
+        #[test]
+        fn answers_survive_the_wire(number in any::<u64>(), code in any::<u16>(), retryable in any::<bool>(), text in proptest::option::of("[a-z]{0,256}")) {
+            for reply in [Reply::Ack { number }, Reply::Nack { number, code: NackCode::from_wire(code), retryable, text }] {
+                let mut out = vec![9];
+                reply.write(&mut out);
+                prop_assert!(out.len() - 1 - PREFIX_BYTES <= MAX_REPLY_FRAME_BYTES);
+                prop_assert_eq!(Reply::read(&out[1 + PREFIX_BYTES..]), Ok(reply));
+            }
+        }
+
+        #[test]
+        fn codes_survive_the_wire(code in any::<u16>()) {
+            prop_assert_eq!(NackCode::from_wire(code).to_wire(), code);
+        }
+    }
+}

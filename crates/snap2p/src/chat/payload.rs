@@ -89,3 +89,54 @@ impl<'de> Visitor<'de> for Shape {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_kind_of_document_is_known() {
+        for good in [
+            "null",
+            "true",
+            "-1",
+            "18446744073709551615",
+            "1.5e3",
+            "\"\\u00e9\"",
+            "[]",
+            " {\"a\":[{}]} ",
+        ] {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "nul",
+            "[1,]",
+            "{1:2}",
+            "1 1",
+            "'a'",
+            "\"\\ud800\"",
+            "1e999",
+            "\u{feff}1",
+        ] {
+            assert!(!is_json(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| "{\"a\":[".repeat(levels / 2) + "1" + &"]}".repeat(levels / 2);
+        assert!(is_json(&nested(64)));
+        assert!(!is_json(&nested(66)));
+        assert!(!is_json(&"[".repeat(1_000_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_can_be_parsed(text in r#"[\[\]{}",:0-9a-z.e+\-\\ u]{0,40}"#) {
+            prop_assert_eq!(is_json(&text), serde_json::from_str::<serde_json::Value>(&text).is_ok());
+        }
+    }
+}
