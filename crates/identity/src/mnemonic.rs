@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 
 /// Words in every mnemonic of ours. BIP-39 knows shorter ones; they are refused.
 pub const MNEMONIC_WORDS: usize = 24;
+/// Longest phrase, in bytes: no English word has more than 8 letters.
+const MAX_PHRASE_BYTES: usize = MNEMONIC_WORDS * 9;
 
 /// A checked BIP-39 mnemonic of 24 English words. Zeroized on drop; [`fmt::Debug`] shows nothing of it.
 #[derive(Clone)]
@@ -20,13 +22,18 @@ impl Mnemonic {
     #[must_use]
     pub fn from_entropy(entropy: [u8; 32]) -> Self {
         let entropy = Zeroizing::new(entropy);
+        let mut words = Zeroizing::new(String::with_capacity(MAX_PHRASE_BYTES));
         // Fails for lengths other than BIP-39's only; 32 bytes is one of them.
-        let words = bip39::Mnemonic::from_entropy_in(Language::English, entropy.as_slice())
-            .map(|mnemonic| mnemonic.to_string())
-            .unwrap_or_default();
-        Self {
-            words: Zeroizing::new(words),
+        for word in bip39::Mnemonic::from_entropy_in(Language::English, entropy.as_slice())
+            .iter()
+            .flat_map(bip39::Mnemonic::words)
+        {
+            if !words.is_empty() {
+                words.push(' ');
+            }
+            words.push_str(word);
         }
+        Self { words }
     }
 
     /// The words, lower case, one space between them. Show them to their owner only.

@@ -61,7 +61,7 @@ fn phrases_the_existing_implementation_cannot_use_are_refused() {
 #[test]
 fn nothing_secret_is_shown() {
     let file = json("wallet.json");
-    let case = &list(&file, "cases")[3];
+    let case = &list(&file, "cases")[0];
     let mnemonic: Mnemonic = text(case, "mnemonic").parse().unwrap();
     let wallet = Wallet::from_mnemonic(&mnemonic).unwrap();
     assert_eq!(format!("{mnemonic:?} {wallet:?}"), "Mnemonic(…) Wallet(…)");
