@@ -1,2 +1,60 @@
-//! xtask
-fn main() {}
+//! Tasks of this workspace: `cargo xtask test | layers | demo | bench | soak`.
+
+mod bench;
+mod build;
+mod demo;
+mod gateways;
+mod layers;
+mod soak;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a task returns: nothing, or one sentence saying what failed.
+pub(crate) type TaskResult = Result<(), String>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the ClawChat workspace")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// All that CI runs: formatting, lints, docs, layers, licences and every test.
+    Test,
+    /// Check that dependencies follow the architecture: arrows down, one owner per library.
+    Layers,
+    /// Build both binaries and let two gateways on this machine hold a conversation.
+    Demo,
+    /// Measure throughput, latency, start-up and memory of release builds on this machine.
+    Bench(bench::Options),
+    /// Kill gateways at random while they talk, and check that nothing is lost or doubled.
+    Soak(soak::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Test => test::run(),
+        Task::Layers => layers::run(),
+        Task::Demo => demo::run(),
+        Task::Bench(options) => bench::run(&options),
+        Task::Soak(options) => soak::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            say(&format!("error: {reason}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the developer something. The one place where this program prints.
+#[expect(clippy::print_stderr, reason = "a task runner talks to the person who started it")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}

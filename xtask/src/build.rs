@@ -1,0 +1,50 @@
+//! Running cargo, and finding what it built.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{TaskResult, say};
+
+/// The workspace's root folder.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// How the binaries are compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quick to build.
+    Dev,
+    /// Quick to run.
+    Release,
+}
+
+/// Builds `clawchatd` and `clawchat` and returns the folder that holds them.
+pub(crate) fn binaries(profile: Profile) -> Result<PathBuf, String> {
+    let mut arguments = vec!["build", "--locked", "--package", "clawchatd", "--package", "clawchat"];
+    if profile == Profile::Release {
+        arguments.push("--release");
+    }
+    cargo(&arguments, &[])?;
+    let target = cargo_metadata::MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .map_err(|error| format!("cargo metadata: {error}"))?
+        .target_directory;
+    Ok(target.into_std_path_buf().join(if profile == Profile::Release { "release" } else { "debug" }))
+}
+
+/// Runs cargo in the workspace, showing its output.
+pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> TaskResult {
+    say(&format!("$ cargo {}", arguments.join(" ")));
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(root())
+        .status()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo {} failed", arguments.join(" "))) }
+}
