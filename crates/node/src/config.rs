@@ -71,7 +71,9 @@ pub struct Limits {
     pub pending_inbound: usize,
     /// How long a connection may stay without an authenticated session. Default 15 s.
     pub stranger_timeout: Duration,
-    /// Session substreams per connection, authenticated or not. Default 64.
+    /// Sessions in all, being opened or open. Default 2048. The next one is refused.
+    pub sessions: usize,
+    /// Session substreams per connection each way, authenticated or not. Default 64. The next one is refused.
     pub sessions_per_connection: usize,
     /// Inbound session handshakes in flight in all (at most 10 s each). Default 128. Beyond it the oldest of
     /// the peer that has the most of them is dropped.
@@ -88,6 +90,7 @@ impl Default for Limits {
             strangers_per_ip: 32,
             pending_inbound: 64,
             stranger_timeout: Duration::from_secs(15),
+            sessions: 2048,
             sessions_per_connection: 64,
             handshakes: 128,
             handshakes_per_peer: 16,

@@ -159,9 +159,9 @@ pub enum SessionClosed {
     /// This side closed it, or dropped every handle and stream.
     #[error("closed on this side")]
     ByUs,
-    /// The peer said goodbye, with its reason if it gave one.
-    #[error("closed by the peer{}", .0.map(|code| format!(" ({code})")).unwrap_or_default())]
-    ByPeer(Option<ErrorCode>),
+    /// The peer said goodbye, for this reason.
+    #[error("closed by the peer ({0})")]
+    ByPeer(ErrorCode),
     /// The peer stopped answering.
     #[error("the peer stopped answering")]
     Dead,

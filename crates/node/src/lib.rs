@@ -12,11 +12,16 @@
 //!
 //! Every queue here is bounded: see [`Limits`] and the constants beside it.
 
+mod actor;
+mod address;
+mod clock;
 mod config;
+mod dial;
 mod error;
 mod event;
 mod node;
 mod session;
+mod swarm;
 
 pub use clawchat_snap2p::{Credentials, ErrorCode, Gatekeeper};
 

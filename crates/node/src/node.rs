@@ -1,25 +1,38 @@
 //! The node as its owner sees it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clawchat_snap2p::{Credentials, Gatekeeper};
 use clawchat_types::{Locator, PeerId, Principal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::actor::{Actor, Command, State};
 use crate::{DialError, NodeConfig, NodeEvent, SessionHandle, SessionOpenError, StartError, Transport};
+use crate::{address, dial, swarm};
+
+/// Requests of handles that may wait for the node.
+const MAX_COMMANDS: usize = 256;
+/// Events that may wait for the owner.
+const MAX_EVENTS: usize = 256;
 
 /// A running gateway on the network. Cheap to clone; every clone means the same node, which stops when
 /// [`close`](Self::close) is called or the last clone is dropped.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    commands: mpsc::Sender<Command>,
+    view: Arc<View>,
+    skipped: Arc<[SkippedTransport]>,
+}
 
 /// A connection that came about, or was there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
     /// The peer, as proven by the connection's own handshake.
     pub peer: PeerId,
-    /// The address that worked, naming the peer. For a connection that was there already: its address.
+    /// The address that worked, naming the peer. For a connection that was there already: the given address
+    /// that names the peer.
     pub locator: Locator,
 }
 
@@ -44,52 +57,90 @@ impl Node {
     /// # Errors
     /// [`StartError`], most often [`StartError::PortInUse`].
     pub async fn start(
-        _config: NodeConfig,
-        _gatekeeper: Arc<dyn Gatekeeper + Send + Sync>,
+        config: NodeConfig,
+        gatekeeper: Arc<dyn Gatekeeper + Send + Sync>,
     ) -> Result<(Self, mpsc::Receiver<NodeEvent>), StartError> {
-        todo!()
+        let key = swarm::keypair(&config.seed)?;
+        let peer_id = address::from_libp2p(&key.public().to_peer_id());
+        let peer_id = peer_id.ok_or_else(|| StartError::System("the peer id is not usable".to_owned()))?;
+        let mut swarm = swarm::build(&key, &config.limits)?;
+        let listening = swarm::listen(&mut swarm, &config)?;
+
+        let (commands, command_receiver) = mpsc::channel(MAX_COMMANDS);
+        let (events, event_receiver) = mpsc::channel(MAX_EVENTS);
+        let view = Arc::new(View {
+            peer_id,
+            known: Mutex::default(),
+        });
+        let mut actor = Actor {
+            swarm,
+            commands: command_receiver,
+            events,
+            view: Arc::clone(&view),
+            gatekeeper,
+            limits: config.limits,
+            state: State::new(),
+        };
+        actor.settle(listening.listeners).await;
+        // Ends by itself when the last handle is gone; `close` waits for it.
+        tokio::spawn(actor.run());
+        Ok((
+            Self {
+                commands,
+                view,
+                skipped: listening.skipped.into(),
+            },
+            event_receiver,
+        ))
     }
 
     /// Our own peer id.
     #[must_use]
     pub fn peer_id(&self) -> &PeerId {
-        todo!()
+        &self.view.peer_id
     }
 
     /// The addresses we listen on, one for each interface and transport, naming us: `/ip4/…/tcp/9000/p2p/…`.
-    /// Loopback last.
+    /// Loopback last. Empty after [`close`](Self::close).
     #[must_use]
     pub fn locators(&self) -> Vec<Locator> {
-        todo!()
+        let mut locators = self.view.lock().listening.clone();
+        locators.sort_by_key(|locator| locator.ip().is_some_and(|ip| ip.is_loopback()));
+        locators
     }
 
     /// The ways of listening that did not work out at the start.
     #[must_use]
     pub fn skipped(&self) -> &[SkippedTransport] {
-        todo!()
+        &self.skipped
     }
 
     /// Whether there is a connection with the peer.
     #[must_use]
-    pub fn is_connected(&self, _peer: &PeerId) -> bool {
-        todo!()
+    pub fn is_connected(&self, peer: &PeerId) -> bool {
+        self.view.lock().peers.contains_key(peer)
     }
 
     /// Where a connected peer says it listens (at most 16 addresses, naming it): hints, not proven. Loopback
     /// only if the connection itself is loopback. Empty until the peer has told, and after it disconnected.
     #[must_use]
-    pub fn peer_locators(&self, _peer: &PeerId) -> Vec<Locator> {
-        todo!()
+    pub fn peer_locators(&self, peer: &PeerId) -> Vec<Locator> {
+        self.view.lock().peers.get(peer).cloned().unwrap_or_default()
     }
 
     /// Connects to whoever answers first at one of the addresses: at once if one names a connected peer,
     /// else within 10 s. The first 16 addresses are tried in their order, the next one 250 ms after the one
-    /// before, or as soon as that failed. Safe to drop.
+    /// before, or as soon as that failed. Without a session, the connection is closed again after 15 s
+    /// (`Limits::stranger_timeout`). Safe to drop.
     ///
     /// # Errors
     /// [`DialError::Failed`] says what happened to each address.
-    pub async fn connect(&self, _locators: &[Locator]) -> Result<Connected, DialError> {
-        todo!()
+    pub async fn connect(&self, locators: &[Locator]) -> Result<Connected, DialError> {
+        let (reply, result) = oneshot::channel();
+        let locators = locators.iter().take(dial::MAX_ADDRESSES).cloned().collect();
+        let sent = self.commands.send(Command::Connect { locators, reply }).await;
+        sent.map_err(|_| DialError::Closed)?;
+        result.await.unwrap_or(Err(DialError::Closed))
     }
 
     /// Opens a session with a connected peer, as the identity in `local`. `target` is the principal that has
@@ -99,22 +150,90 @@ impl Node {
     /// [`SessionOpenError`]; [`Refused`](SessionOpenError::Refused) carries the peer's reason.
     pub async fn open_session(
         &self,
-        _peer: &PeerId,
-        _local: Credentials,
-        _target: Option<Principal>,
+        peer: &PeerId,
+        local: Credentials,
+        target: Option<Principal>,
     ) -> Result<SessionHandle, SessionOpenError> {
-        todo!()
+        let (reply, result) = oneshot::channel();
+        let command = Command::OpenSession {
+            peer: peer.clone(),
+            local,
+            target,
+            reply,
+        };
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| SessionOpenError::Closed)?;
+        result.await.unwrap_or(Err(SessionOpenError::Closed))
     }
 
     /// Says goodbye to every session, closes all connections and stops listening; waits for that no longer
-    /// than `limit`. Calling it again does nothing more.
-    pub async fn close(&self, _limit: Duration) {
-        todo!()
+    /// than `limit`. Bytes not sent yet are dropped. Calling it again does nothing more.
+    pub async fn close(&self, limit: Duration) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close { limit, done }).await.is_ok() {
+            let _ = closed.await;
+        }
     }
 }
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("peer_id", self.peer_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What handles can look up without asking the node's task.
+pub(crate) struct View {
+    pub(crate) peer_id: PeerId,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    listening: Vec<Locator>,
+    /// Connected peers and where they say they listen. As many as there may be connections.
+    peers: HashMap<PeerId, Vec<Locator>>,
+}
+
+impl View {
+    /// Notes an address of ours. Says whether that is news.
+    pub(crate) fn listening(&self, locator: Locator, added: bool) -> bool {
+        let listening = &mut self.lock().listening;
+        let before = listening.len();
+        listening.retain(|known| *known != locator);
+        if added {
+            listening.push(locator);
+        }
+        listening.len() != before
+    }
+
+    /// A connection with this peer came about.
+    pub(crate) fn connected(&self, peer: &PeerId) {
+        self.lock().peers.entry(peer.clone()).or_default();
+    }
+
+    /// The last one is gone.
+    pub(crate) fn disconnected(&self, peer: &PeerId) {
+        self.lock().peers.remove(peer);
+    }
+
+    /// A connected peer told where it listens.
+    pub(crate) fn identified(&self, peer: &PeerId, locators: Vec<Locator>) {
+        if let Some(known) = self.lock().peers.get_mut(peer) {
+            *known = locators;
+        }
+    }
+
+    /// Nothing of it is true any more.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Known::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

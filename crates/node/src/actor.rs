@@ -1,0 +1,513 @@
+//! The one task that owns the swarm.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawchat_snap2p::{Credentials, Gatekeeper};
+use clawchat_types::{Locator, Principal};
+use futures::StreamExt as _;
+use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::ListenerId;
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{PeerId, Swarm, identify};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{self, AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::address;
+use crate::clock::Clock;
+use crate::dial::{self, Dials};
+use crate::node::View;
+use crate::session::task::{self as session, Notice, Outcome};
+use crate::swarm::{Behaviour, BehaviourEvent, SubstreamEvent};
+use crate::{DialError, Limits, NodeEvent, SessionHandle, SessionOpenError};
+
+/// Events that may wait for a slow owner before the swarm stops being polled.
+const MAX_WAITING_EVENTS: usize = 1024;
+/// How long the start waits for the first address of each listener.
+const FIRST_ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the node's handles ask for.
+pub(crate) enum Command {
+    /// Connect to whoever answers first.
+    Connect {
+        locators: Vec<Locator>,
+        reply: dial::Reply,
+    },
+    /// Open a session with a connected peer.
+    OpenSession {
+        peer: clawchat_types::PeerId,
+        local: Credentials,
+        target: Option<Principal>,
+        reply: oneshot::Sender<Result<SessionHandle, SessionOpenError>>,
+    },
+    /// Say goodbye and stop, within the time given.
+    Close {
+        limit: Duration,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What the task owns.
+pub(crate) struct Actor {
+    pub(crate) swarm: Swarm<Behaviour>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: mpsc::Sender<NodeEvent>,
+    pub(crate) view: Arc<View>,
+    pub(crate) gatekeeper: Arc<dyn Gatekeeper + Send + Sync>,
+    pub(crate) limits: Limits,
+    pub(crate) state: State,
+}
+
+/// What it starts without.
+pub(crate) struct State {
+    clock: Clock,
+    dials: Dials,
+    sessions: JoinSet<Outcome>,
+    running: HashMap<task::Id, Running>,
+    waiting_events: VecDeque<NodeEvent>,
+    notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
+    stop: watch::Sender<bool>,
+    next: u64,
+}
+
+/// One session task.
+struct Running {
+    peer: PeerId,
+    connection: ConnectionId,
+    inbound: bool,
+    authenticated: bool,
+    /// Told to end to make room; still there until it has.
+    doomed: bool,
+    abort: AbortHandle,
+    order: u64,
+}
+
+impl State {
+    /// Nothing is going on.
+    pub(crate) fn new() -> Self {
+        Self {
+            clock: Clock::start(),
+            dials: Dials::default(),
+            sessions: JoinSet::new(),
+            running: HashMap::new(),
+            waiting_events: VecDeque::new(),
+            notices: mpsc::channel(session::MAX_NOTICES),
+            stop: watch::Sender::new(false),
+            next: 0,
+        }
+    }
+}
+
+impl Actor {
+    /// Runs the swarm until every listener has told an address, but not for long: an interface without
+    /// addresses tells none.
+    pub(crate) async fn settle(&mut self, mut silent: HashSet<ListenerId>) {
+        let deadline = Instant::now() + FIRST_ADDRESS_TIMEOUT;
+        while !silent.is_empty() {
+            let Ok(event) = tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await else {
+                break;
+            };
+            if let SwarmEvent::NewListenAddr { listener_id, .. }
+            | SwarmEvent::ListenerClosed { listener_id, .. } = &event
+            {
+                silent.remove(listener_id);
+            }
+            self.on_swarm_event(event);
+        }
+    }
+
+    /// Serves until told to close, or until every handle is gone.
+    pub(crate) async fn run(mut self) {
+        let events = self.events.clone();
+        let (limit, done) = loop {
+            let idle = Instant::now() + Duration::from_secs(3600);
+            let dial_at = self.state.dials.next_deadline().unwrap_or(idle);
+            let may_poll = self.state.waiting_events.len() < MAX_WAITING_EVENTS;
+            tokio::select! {
+                biased;
+                Some(notice) = self.state.notices.1.recv() => self.on_notice(notice),
+                Some(ended) = self.state.sessions.join_next_with_id() => self.on_session_end(ended),
+                permit = events.reserve(), if !self.state.waiting_events.is_empty() => match permit {
+                    Ok(permit) => {
+                        if let Some(event) = self.state.waiting_events.pop_front() {
+                            permit.send(event);
+                        }
+                    }
+                    Err(_) => self.state.waiting_events.clear(),
+                },
+                command = self.commands.recv() => match command {
+                    Some(Command::Close { limit, done }) => break (limit, Some(done)),
+                    Some(command) => self.on_command(command),
+                    None => break (Duration::ZERO, None),
+                },
+                () = tokio::time::sleep_until(dial_at) => self.dial(),
+                event = self.swarm.select_next_some(), if may_poll => self.on_swarm_event(event),
+            }
+        };
+        drop(events);
+        self.close(limit).await;
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    async fn close(mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.state.dials.close();
+        let _ = self.state.stop.send(true);
+        // Callers that come too late are told by their channel being closed.
+        self.commands.close();
+        let goodbyes = async {
+            while !self.state.sessions.is_empty() {
+                tokio::select! {
+                    _ = self.state.sessions.join_next() => {}
+                    Some(_) = self.state.notices.1.recv() => {}
+                    _ = self.swarm.select_next_some() => {}
+                }
+            }
+            let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+            for peer in peers {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout_at(deadline, goodbyes).await.is_err() {
+            tracing::debug!("not every peer could be told that we leave");
+        }
+        self.state.sessions.shutdown().await;
+        self.view.clear();
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Connect { locators, reply } => {
+                self.connect(locators, reply);
+                self.dial();
+            }
+            Command::OpenSession {
+                peer,
+                local,
+                target,
+                reply,
+            } => self.open_session(&peer, local, target, reply),
+            Command::Close { .. } => {}
+        }
+    }
+
+    fn connect(&mut self, locators: Vec<Locator>, reply: dial::Reply) {
+        let connections = &self.swarm.behaviour().connections;
+        let connected = locators.iter().find_map(|locator| {
+            let peer = locator.peer_id()?;
+            connections.best(&address::to_libp2p(&peer)?)?;
+            Some(crate::Connected {
+                peer,
+                locator: locator.clone(),
+            })
+        });
+        match connected {
+            Some(connected) => {
+                let _ = reply.send(Ok(connected));
+            }
+            None if locators.is_empty() => {
+                let _ = reply.send(Err(DialError::NoAddresses));
+            }
+            None => {
+                let ourselves = *self.swarm.local_peer_id();
+                self.state.dials.begin(locators, &ourselves, reply);
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        let tasks = self.state.dials.due();
+        self.perform(tasks);
+    }
+
+    fn perform(&mut self, tasks: Vec<dial::Task>) {
+        for task in tasks {
+            match task {
+                dial::Task::Dial(opts) => {
+                    let connection = opts.connection_id();
+                    if let Err(error) = self.swarm.dial(opts) {
+                        self.state.dials.failed(connection, dial::failure(&error));
+                    }
+                }
+                dial::Task::Forget(connection) => {
+                    self.swarm.behaviour_mut().connections.forget_dial(connection);
+                }
+            }
+        }
+    }
+
+    fn open_session(
+        &mut self,
+        peer: &clawchat_types::PeerId,
+        local: Credentials,
+        target: Option<Principal>,
+        reply: oneshot::Sender<Result<SessionHandle, SessionOpenError>>,
+    ) {
+        let id = address::to_libp2p(peer);
+        let behaviour = self.swarm.behaviour_mut();
+        let Some((id, connection)) = id.and_then(|id| Some((id, behaviour.connections.best(&id)?))) else {
+            let _ = reply.send(Err(SessionOpenError::Unreachable { peer: peer.clone() }));
+            return;
+        };
+        if self.state.running.len() >= self.limits.sessions {
+            let _ = reply.send(Err(SessionOpenError::Busy));
+            return;
+        }
+        behaviour.connections.touch(connection);
+        let (opened, substream) = oneshot::channel();
+        behaviour.substreams.open(id, connection, opened);
+        let context = self.context(peer.clone());
+        let task = session::dial(context, substream, local, target, reply);
+        self.spawn(id, connection, false, task);
+    }
+
+    fn context(&self, peer: clawchat_types::PeerId) -> session::Context {
+        session::Context {
+            clock: self.state.clock,
+            us: self.view.peer_id.clone(),
+            peer,
+            notices: self.state.notices.0.clone(),
+            stop: self.state.stop.subscribe(),
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        inbound: bool,
+        task: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        let abort = self.state.sessions.spawn(task);
+        self.state.next += 1;
+        let order = self.state.next;
+        let running = Running {
+            peer,
+            connection,
+            inbound,
+            authenticated: false,
+            doomed: false,
+            abort: abort.clone(),
+            order,
+        };
+        self.state.running.insert(abort.id(), running);
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Authenticated(id) => {
+                if let Some(running) = self.state.running.get_mut(&id) {
+                    running.authenticated = true;
+                    self.swarm
+                        .behaviour_mut()
+                        .connections
+                        .session_began(running.connection);
+                }
+            }
+        }
+    }
+
+    fn on_session_end(&mut self, ended: Result<(task::Id, Outcome), task::JoinError>) {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, Some(outcome)),
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "a session task failed");
+                }
+                (error.id(), None)
+            }
+        };
+        let Some(running) = self.state.running.remove(&id) else {
+            return;
+        };
+        let connections = &mut self.swarm.behaviour_mut().connections;
+        if running.authenticated {
+            connections.session_ended(running.connection);
+        }
+        if outcome == Some(Outcome::ConnectionSuspect) {
+            tracing::debug!(peer = %running.peer, "connection does not answer; closing it");
+            connections.close(running.connection);
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Substreams(event)) => self.on_substream(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => {
+                tracing::trace!(peer = %event.peer, result = ?event.result, "ping");
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Connections(never)) => match never {},
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
+                self.on_connected(peer_id, connection_id, &endpoint, num_established.get() == 1);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established,
+                cause,
+                ..
+            } => {
+                tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                if num_established == 0 {
+                    self.on_disconnected(&peer_id);
+                }
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id, error, ..
+            } => {
+                tracing::debug!(%error, "dial failed");
+                self.state.dials.failed(connection_id, dial::failure(&error));
+            }
+            SwarmEvent::IncomingConnectionError {
+                error,
+                send_back_addr,
+                ..
+            } => {
+                tracing::debug!(%error, from = %send_back_addr, "inbound connection failed");
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(&address, true),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listening(&address, false),
+            SwarmEvent::ListenerClosed {
+                addresses, reason, ..
+            } => {
+                tracing::warn!(?reason, "stopped listening");
+                addresses
+                    .iter()
+                    .for_each(|address| self.on_listening(address, false));
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener error"),
+            _ => {}
+        }
+    }
+
+    fn on_connected(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        endpoint: &ConnectedPoint,
+        first: bool,
+    ) {
+        tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
+        let tasks = self.state.dials.connected(connection, peer);
+        if let Some(name) = address::from_libp2p(&peer) {
+            self.view.connected(&name);
+            if first {
+                self.emit(NodeEvent::PeerConnected {
+                    peer: name,
+                    inbound: endpoint.is_listener(),
+                });
+            }
+        }
+        self.perform(tasks);
+    }
+
+    fn on_disconnected(&mut self, peer: &PeerId) {
+        if let Some(peer) = address::from_libp2p(peer) {
+            self.view.disconnected(&peer);
+            self.emit(NodeEvent::PeerDisconnected { peer });
+        }
+    }
+
+    fn on_listening(&mut self, address: &libp2p::Multiaddr, added: bool) {
+        if let Some(locator) = address::to_locator(address, &self.view.peer_id) {
+            if self.view.listening(locator, added) {
+                self.emit(NodeEvent::ListenersChanged);
+            }
+        }
+    }
+
+    fn on_identify(&mut self, event: identify::Event) {
+        let identify::Event::Received {
+            connection_id,
+            peer_id,
+            info,
+        } = event
+        else {
+            return;
+        };
+        if info.public_key.to_peer_id() != peer_id {
+            return;
+        }
+        let seen = self.swarm.behaviour().connections.ip(connection_id);
+        if let Some(peer) = address::from_libp2p(&peer_id) {
+            let locators = address::usable_of_peer(&info.listen_addrs, &peer, seen);
+            self.view.identified(&peer, locators);
+        }
+    }
+
+    fn on_substream(&mut self, event: SubstreamEvent) {
+        match event {
+            SubstreamEvent::Inbound {
+                peer,
+                connection,
+                substream,
+            } => {
+                let Some(name) = address::from_libp2p(&peer).filter(|_| self.make_room(&peer)) else {
+                    tracing::debug!(%peer, "session refused: too many are being opened");
+                    return;
+                };
+                let task = session::answer(
+                    self.context(name),
+                    substream,
+                    Arc::clone(&self.gatekeeper),
+                    self.events.clone(),
+                );
+                self.spawn(peer, connection, true, task);
+            }
+            SubstreamEvent::Refused { peer, count } => {
+                tracing::debug!(%peer, count, "sessions refused: too many on one connection");
+            }
+        }
+    }
+
+    /// Whether `peer` may start another handshake. If too many are under way, the oldest one of the busiest
+    /// peer has to go.
+    fn make_room(&mut self, peer: &PeerId) -> bool {
+        if self.state.running.len() >= self.limits.sessions {
+            return false;
+        }
+        let mut per_peer: HashMap<PeerId, usize> = HashMap::new();
+        let handshakes = || {
+            self.state
+                .running
+                .values()
+                .filter(|task| task.inbound && !task.authenticated && !task.doomed)
+        };
+        handshakes().for_each(|task| *per_peer.entry(task.peer).or_default() += 1);
+        if per_peer
+            .get(peer)
+            .is_some_and(|count| *count >= self.limits.handshakes_per_peer)
+        {
+            return false;
+        }
+        if per_peer.values().sum::<usize>() >= self.limits.handshakes {
+            let busiest = per_peer.values().max().copied();
+            let victim = handshakes()
+                .filter(|task| per_peer.get(&task.peer).copied() == busiest)
+                .min_by_key(|task| task.order)
+                .map(|task| task.abort.id());
+            if let Some(victim) = victim.and_then(|id| self.state.running.get_mut(&id)) {
+                victim.doomed = true;
+                victim.abort.abort();
+            }
+        }
+        true
+    }
+
+    fn emit(&mut self, event: NodeEvent) {
+        self.state.waiting_events.push_back(event);
+    }
+}

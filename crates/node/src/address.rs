@@ -1,0 +1,154 @@
+//! Between our address types and libp2p's, and which addresses are worth anything.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use clawchat_types::{Locator, PeerId};
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+/// Most addresses kept of what one peer says about itself.
+pub(crate) const MAX_PEER_LOCATORS: usize = 16;
+
+/// The libp2p form of a peer id; `None` when the text is base58 but not a peer id.
+pub(crate) fn to_libp2p(peer: &PeerId) -> Option<libp2p::PeerId> {
+    peer.as_str().parse().ok()
+}
+
+/// Our form of a libp2p peer id. Ids of keys other than Ed25519 may be longer than ours allow.
+pub(crate) fn from_libp2p(peer: &libp2p::PeerId) -> Option<PeerId> {
+    peer.to_base58().parse().ok()
+}
+
+/// The multiaddr of a locator.
+pub(crate) fn to_multiaddr(locator: &Locator) -> Option<Multiaddr> {
+    locator.as_str().parse().ok()
+}
+
+/// A multiaddr of a kind we dial, as a locator that names `peer`.
+pub(crate) fn to_locator(address: &Multiaddr, peer: &PeerId) -> Option<Locator> {
+    let locator: Locator = address.to_string().parse().ok()?;
+    Some(locator.with_peer_id(peer))
+}
+
+/// The IP address a multiaddr starts with.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Whom an IP address stands for when strangers are counted: itself, or its /64 network, since one host
+/// usually has that many IPv6 addresses.
+pub(crate) fn host_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.into(),
+            None => {
+                let [a, b, c, d, ..] = v6.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+        },
+    }
+}
+
+/// Whether a multiaddr goes through a relay.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// What is worth keeping of the addresses a peer reports over a connection that comes from `seen`: at most
+/// [`MAX_PEER_LOCATORS`], each an IP address others can use, none that names somebody else.
+pub(crate) fn usable_of_peer(addresses: &[Multiaddr], peer: &PeerId, seen: Option<IpAddr>) -> Vec<Locator> {
+    let loopback = seen.is_some_and(|ip| ip.is_loopback());
+    let mut kept: Vec<Locator> = Vec::new();
+    for address in addresses {
+        let usable = ip_of(address).is_some_and(|ip| is_usable(ip, loopback));
+        let Some(locator) = to_locator(address, peer).filter(|_| usable) else {
+            continue;
+        };
+        if locator.peer_id().as_ref() == Some(peer) && !kept.contains(&locator) {
+            kept.push(locator);
+        }
+        if kept.len() == MAX_PEER_LOCATORS {
+            break;
+        }
+    }
+    kept
+}
+
+fn is_usable(ip: IpAddr, loopback: bool) -> bool {
+    if ip.is_unspecified() || ip.is_multicast() || (ip.is_loopback() && !loopback) {
+        return false;
+    }
+    match ip {
+        IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PEER: &str = "12D3KooWNZypvL2Um2qCT98FhMAf6mwGzPzFy8E7JsNnM7ipEHJo";
+    const OTHER: &str = "12D3KooWMtEfANQF1StYpRmm8JyGExkcEjR4Rkj8Ktp1jUEnqqRw";
+
+    fn filtered(addresses: &[&str], seen: &str) -> Vec<String> {
+        let addresses: Vec<Multiaddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        usable_of_peer(&addresses, &PEER.parse().unwrap(), Some(seen.parse().unwrap()))
+            .iter()
+            .map(|locator| {
+                locator
+                    .as_str()
+                    .trim_end_matches(&format!("/p2p/{PEER}"))
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_peer_cannot_point_at_loopback_or_at_somebody_else() {
+        let reported = [
+            "/ip4/127.0.0.1/tcp/9000",
+            "/ip4/0.0.0.0/tcp/9000",
+            "/ip4/169.254.1.1/tcp/9000",
+            "/ip4/224.0.0.1/tcp/9000",
+            "/ip6/fe80::1/tcp/9000",
+            "/ip4/192.168.1.2/tcp/9000",
+            "/ip4/192.168.1.2/tcp/9000",
+            "/dns/example.org/tcp/9000",
+            "/ip4/192.168.1.2/udp/9000/quic-v1",
+            &format!("/ip4/192.168.1.3/tcp/9000/p2p/{OTHER}"),
+            "/ip4/192.168.1.2/sctp/9000",
+        ];
+        let kept = ["/ip4/192.168.1.2/tcp/9000", "/ip4/192.168.1.2/udp/9000/quic-v1"];
+        assert_eq!(filtered(&reported, "192.168.1.2"), kept);
+        assert_eq!(filtered(&reported[..2], "127.0.0.1"), ["/ip4/127.0.0.1/tcp/9000"]);
+        let many: Vec<String> = (1..100)
+            .map(|port| format!("/ip4/192.0.2.1/tcp/{port}"))
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(filtered(&many, "192.0.2.1").len(), MAX_PEER_LOCATORS);
+    }
+
+    #[test]
+    fn strangers_of_one_ipv6_network_are_one_host() {
+        let host = |text: &str| host_of(text.parse().unwrap());
+        assert_eq!(host("2001:db8:1:2:3::4"), host("2001:db8:1:2:ffff::1"));
+        assert_ne!(host("2001:db8:1:2::1"), host("2001:db8:1:3::1"));
+        assert_eq!(host("::ffff:192.0.2.1"), host("192.0.2.1"));
+    }
+
+    proptest! {
+        #[test]
+        fn reported_addresses_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(address) = Multiaddr::try_from(bytes) {
+                let _ = usable_of_peer(&[address], &PEER.parse().unwrap(), None);
+            }
+        }
+    }
+}

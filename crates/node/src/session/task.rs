@@ -1,0 +1,185 @@
+//! The task behind each session, from the substream to the goodbye.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use clawchat_snap2p::{
+    Answerer, Credentials, Dialer, Gatekeeper, HANDSHAKE_DEADLINE, HandshakeError, PeerPair,
+};
+use clawchat_types::{PeerId, Principal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task;
+
+use super::drive::drive;
+use super::handle::SessionHandle;
+use super::handshake::{self, Failure, Machine};
+use super::shared::Shared;
+use crate::clock::Clock;
+use crate::swarm::{NEGOTIATION_TIMEOUT, OpenError, Substream};
+use crate::{NodeEvent, SessionClosed, SessionOpenError};
+
+/// Notices of session tasks waiting for the node.
+pub(crate) const MAX_NOTICES: usize = 64;
+
+/// What every session task needs.
+pub(crate) struct Context {
+    pub(crate) clock: Clock,
+    pub(crate) us: PeerId,
+    pub(crate) peer: PeerId,
+    pub(crate) notices: mpsc::Sender<Notice>,
+    /// Becomes true when the node closes.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// What session tasks tell the node.
+pub(crate) enum Notice {
+    /// The handshake of this task is done.
+    Authenticated(task::Id),
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// In one of the usual ways.
+    Ended,
+    /// The peer did not answer: the connection may be dead.
+    ConnectionSuspect,
+}
+
+type Opened = oneshot::Receiver<Result<Substream, OpenError>>;
+type Reply = oneshot::Sender<Result<SessionHandle, SessionOpenError>>;
+
+/// A session we open.
+pub(crate) async fn dial(
+    context: Context,
+    opened: Opened,
+    local: Credentials,
+    target: Option<Principal>,
+    mut reply: Reply,
+) -> Outcome {
+    let mut stop = context.stop.clone();
+    let attempt = async {
+        let mut io = substream(opened, &context.peer).await?;
+        let peers = PeerPair {
+            initiator: context.us.to_string(),
+            responder: context.peer.to_string(),
+        };
+        let entropy = handshake::entropy().map_err(|error| broken(&error))?;
+        let dialer = Dialer::new(local, &peers, target, None, entropy, context.clock.now());
+        let machine = Machine::Dial(Box::new(dialer));
+        let (session, frames) = handshake::run(machine, &mut io, context.clock)
+            .await
+            .map_err(open_error)?;
+        Ok((io, session, frames))
+    };
+    let result = tokio::select! {
+        result = attempt => result,
+        _ = stop.wait_for(|stop| *stop) => Err((SessionOpenError::Closed, Outcome::Ended)),
+        // Whoever asked has given up.
+        () = reply.closed() => return Outcome::Ended,
+    };
+    match result {
+        Ok((io, session, frames)) => {
+            let shared = Arc::new(Shared::new(session, context.peer.clone()));
+            let handle = SessionHandle::new(Arc::clone(&shared));
+            context.authenticated().await;
+            let _ = reply.send(Ok(handle));
+            outcome(&drive(&shared, io, frames, context.clock, stop).await)
+        }
+        Err((error, outcome)) => {
+            tracing::debug!(peer = %context.peer, %error, "no session");
+            let _ = reply.send(Err(error));
+            outcome
+        }
+    }
+}
+
+/// A session the peer opens.
+pub(crate) async fn answer(
+    context: Context,
+    mut io: Substream,
+    gatekeeper: Arc<dyn Gatekeeper + Send + Sync>,
+    events: mpsc::Sender<NodeEvent>,
+) -> Outcome {
+    let Ok(entropy) = handshake::entropy() else {
+        return Outcome::Ended;
+    };
+    let mut stop = context.stop.clone();
+    let peers = PeerPair {
+        initiator: context.peer.to_string(),
+        responder: context.us.to_string(),
+    };
+    let answerer = Answerer::new(&peers, entropy, context.clock.now());
+    let machine = Machine::Answer(Box::new(answerer), gatekeeper);
+    let result = tokio::select! {
+        result = handshake::run(machine, &mut io, context.clock) => result,
+        _ = stop.wait_for(|stop| *stop) => return Outcome::Ended,
+    };
+    let (session, frames) = match result {
+        Ok(done) => done,
+        Err(error) => {
+            tracing::debug!(peer = %context.peer, %error, "no session");
+            return Outcome::Ended;
+        }
+    };
+    let shared = Arc::new(Shared::new(session, context.peer.clone()));
+    let handle = SessionHandle::new(Arc::clone(&shared));
+    context.authenticated().await;
+    // The session runs while its owner is not ready to take it.
+    let mut driving = pin!(drive(&shared, io, frames, context.clock, stop));
+    let closed = tokio::select! {
+        closed = &mut driving => closed,
+        _ = events.send(NodeEvent::Session(handle)) => driving.await,
+    };
+    outcome(&closed)
+}
+
+impl Context {
+    async fn authenticated(&self) {
+        let _ = self.notices.send(Notice::Authenticated(task::id())).await;
+    }
+}
+
+async fn substream(opened: Opened, peer: &PeerId) -> Result<Substream, (SessionOpenError, Outcome)> {
+    Err(match opened.await {
+        Ok(Ok(substream)) => return Ok(substream),
+        Ok(Err(OpenError::Unsupported)) => (SessionOpenError::ProtocolUnsupported, Outcome::Ended),
+        Ok(Err(OpenError::Timeout)) => (
+            SessionOpenError::Timeout(NEGOTIATION_TIMEOUT),
+            Outcome::ConnectionSuspect,
+        ),
+        Ok(Err(OpenError::Busy)) => (SessionOpenError::Busy, Outcome::Ended),
+        Ok(Err(OpenError::Io(error))) => broken(&error),
+        Err(_) => (
+            SessionOpenError::Unreachable { peer: peer.clone() },
+            Outcome::Ended,
+        ),
+    })
+}
+
+fn broken(error: &std::io::Error) -> (SessionOpenError, Outcome) {
+    (SessionOpenError::Broken(error.to_string()), Outcome::Ended)
+}
+
+fn open_error(failure: Failure) -> (SessionOpenError, Outcome) {
+    let error = match failure {
+        Failure::Handshake(HandshakeError::Refused { code }) => SessionOpenError::Refused(code),
+        Failure::Handshake(HandshakeError::Timeout) => SessionOpenError::Timeout(HANDSHAKE_DEADLINE),
+        Failure::Handshake(error) => SessionOpenError::Rejected {
+            code: error.wire_code(),
+            reason: error.to_string(),
+        },
+        Failure::Io(error) => return broken(&error),
+    };
+    (error, Outcome::Ended)
+}
+
+fn outcome(closed: &SessionClosed) -> Outcome {
+    match closed {
+        SessionClosed::Dead => Outcome::ConnectionSuspect,
+        SessionClosed::ByUs
+        | SessionClosed::ByPeer(_)
+        | SessionClosed::ConnectionLost
+        | SessionClosed::Protocol(_) => Outcome::Ended,
+    }
+}

@@ -1,0 +1,335 @@
+//! The substreams of `/snap2p/2.0.0`: opening them on a connection of our choice, and taking what peers open.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::ReadyUpgrade;
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
+    NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use tokio::sync::oneshot;
+
+/// The libp2p protocol native sessions run on.
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/snap2p/2.0.0");
+/// How long agreeing on the protocol of one substream may take.
+pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most substreams waiting to be handed to their connections, over all connections.
+const MAX_QUEUED_OPENS: usize = 1024;
+
+/// Where the opener of a substream waits.
+pub(crate) type Reply = oneshot::Sender<Result<Substream, OpenError>>;
+
+/// Why a substream did not open. That the connection is gone shows as a dropped [`Reply`].
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The peer does not speak the protocol.
+    Unsupported,
+    /// The peer did not answer in time: the connection may be dead.
+    Timeout,
+    /// As many as allowed are open or being opened.
+    Busy,
+    /// The connection broke.
+    Io(io::Error),
+}
+
+/// What peers do.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A substream was opened by the peer.
+    Inbound {
+        /// The peer.
+        peer: PeerId,
+        /// The connection it came over.
+        connection: ConnectionId,
+        /// The substream.
+        substream: Substream,
+    },
+    /// Substreams were refused because as many as allowed are open on the connection.
+    Refused {
+        /// The peer.
+        peer: PeerId,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// An open substream. Holds its place in the connection's count until dropped.
+pub(crate) struct Substream {
+    io: libp2p::Stream,
+    _place: Arc<()>,
+}
+
+impl fmt::Debug for Substream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Substream")
+    }
+}
+
+impl AsyncRead for Substream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Substream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// The behaviour: hands requests to the connections and their news to the node.
+pub(crate) struct Behaviour {
+    per_connection: usize,
+    actions: VecDeque<ToSwarm<Event, Open>>,
+    waker: Option<Waker>,
+}
+
+impl Behaviour {
+    /// At most `per_connection` substreams each way on one connection.
+    pub(crate) fn new(per_connection: usize) -> Self {
+        Self {
+            per_connection,
+            actions: VecDeque::new(),
+            waker: None,
+        }
+    }
+
+    /// Opens a substream on exactly this connection.
+    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId, reply: Reply) {
+        if self.actions.len() >= MAX_QUEUED_OPENS {
+            let _ = reply.send(Err(OpenError::Busy));
+            return;
+        }
+        self.actions.push_back(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(connection),
+            event: Open(reply),
+        });
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(self.per_connection))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(self.per_connection))
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.actions.push_back(ToSwarm::GenerateEvent(match event {
+            FromHandler::Inbound(substream) => Event::Inbound {
+                peer,
+                connection,
+                substream,
+            },
+            FromHandler::Refused(count) => Event::Refused { peer, count },
+        }));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        if let Some(action) = self.actions.pop_front() {
+            return Poll::Ready(action);
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Asks a connection to open a substream.
+#[derive(Debug)]
+pub(crate) struct Open(Reply);
+
+/// What a connection reports.
+#[derive(Debug)]
+pub(crate) enum FromHandler {
+    /// The peer opened a substream.
+    Inbound(Substream),
+    /// The peer opened so many more than allowed.
+    Refused(u32),
+}
+
+/// One connection's substreams. Open ones keep the connection alive by themselves.
+pub(crate) struct Handler {
+    limit: usize,
+    /// Each inbound substream holds a clone: the count is the number of clones.
+    inbound: Arc<()>,
+    /// Each outbound substream, requested or open, holds a clone.
+    outbound: Arc<()>,
+    requests: VecDeque<Reply>,
+    arrived: VecDeque<Substream>,
+    refused: u32,
+    waker: Option<Waker>,
+}
+
+impl Handler {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            inbound: Arc::default(),
+            outbound: Arc::default(),
+            requests: VecDeque::new(),
+            arrived: VecDeque::new(),
+            refused: 0,
+            waker: None,
+        }
+    }
+
+    fn in_use(places: &Arc<()>) -> usize {
+        Arc::strong_count(places) - 1
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Open;
+    type ToBehaviour = FromHandler;
+    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = (Reply, Arc<()>);
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()).with_timeout(NEGOTIATION_TIMEOUT)
+    }
+
+    fn on_behaviour_event(&mut self, Open(reply): Open) {
+        if Self::in_use(&self.outbound) + self.requests.len() >= self.limit {
+            let _ = reply.send(Err(OpenError::Busy));
+            return;
+        }
+        self.requests.push_back(reply);
+        self.wake();
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<
+            '_,
+            Self::InboundProtocol,
+            Self::OutboundProtocol,
+            Self::InboundOpenInfo,
+            Self::OutboundOpenInfo,
+        >,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: io, .. }) => {
+                if Self::in_use(&self.inbound) >= self.limit {
+                    self.refused = self.refused.saturating_add(1);
+                } else {
+                    self.arrived.push_back(Substream {
+                        io,
+                        _place: Arc::clone(&self.inbound),
+                    });
+                }
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: io,
+                info: (reply, place),
+            }) => {
+                // Whoever asked may have given up: the substream is closed by being dropped.
+                let _ = reply.send(Ok(Substream { io, _place: place }));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError {
+                info: (reply, _),
+                error,
+            }) => {
+                let _ = reply.send(Err(open_error(error)));
+            }
+            _ => {}
+        }
+        self.wake();
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, FromHandler>> {
+        if let Some(substream) = self.arrived.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Inbound(
+                substream,
+            )));
+        }
+        if self.refused > 0 {
+            let count = std::mem::take(&mut self.refused);
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Refused(
+                count,
+            )));
+        }
+        while let Some(reply) = self.requests.pop_front() {
+            if reply.is_closed() {
+                continue;
+            }
+            let info = (reply, Arc::clone(&self.outbound));
+            let protocol =
+                SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), info).with_timeout(NEGOTIATION_TIMEOUT);
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn open_error(error: StreamUpgradeError<Infallible>) -> OpenError {
+    match error {
+        StreamUpgradeError::Timeout => OpenError::Timeout,
+        StreamUpgradeError::NegotiationFailed => OpenError::Unsupported,
+        StreamUpgradeError::Io(error) => OpenError::Io(error),
+        StreamUpgradeError::Apply(never) => match never {},
+    }
+}
