@@ -339,7 +339,7 @@ fn peer_list(texts: &[String]) -> Result<Vec<PeerPattern>, Failure> {
                 "allowPeers: {text} is neither a principal nor \"*\""
             ))
             .with_hint("give principals (stacks:ST… or stacks:SP…), or * for everybody")),
-            pattern => Ok(pattern),
+            pattern @ (PeerPattern::Any | PeerPattern::Principal(_)) => Ok(pattern),
         })
         .collect()
 }

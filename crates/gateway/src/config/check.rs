@@ -232,7 +232,8 @@ fn patterns(
             Some(text) if !text.is_empty() => text,
             _ => return problem(at.index(position), say("must be a non-empty string")),
         };
-        if !text.starts_with(PRINCIPAL_PREFIX) && !(any && text == "*") {
+        let fits = text.starts_with(PRINCIPAL_PREFIX) || (any && text == "*");
+        if !fits {
             let star = if any { "\"*\" or " } else { "" };
             let message = say(&format!("must be {star}a principal starting with \"stacks:\""));
             return problem(at.index(position), message);

@@ -58,7 +58,7 @@ impl HomeLock {
                     file,
                     created_root,
                 };
-                lock.sign(purpose)?;
+                lock.sign(purpose);
                 files::remove_leftovers(home);
                 return Ok(lock);
             }
@@ -113,13 +113,16 @@ impl HomeLock {
         }
     }
 
-    fn sign(&mut self, purpose: Purpose) -> Result<(), HomeError> {
+    /// Notes who holds the lock. Only for others to read: on a full disk the home can still be looked at.
+    fn sign(&mut self, purpose: Purpose) {
         let line = format!("{} {}\n", process::id(), purpose.word());
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.rewind())
+        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        // Over the old line first: that needs no new block.
+        let _ = self
+            .file
+            .rewind()
             .and_then(|()| self.file.write_all(line.as_bytes()))
-            .map_err(|error| HomeError::io(&self.home.root().join(LOCK), "write", error))
+            .and_then(|()| self.file.set_len(length));
     }
 }
 

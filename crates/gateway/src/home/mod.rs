@@ -349,30 +349,49 @@ impl HomeError {
             Self::TooLarge { .. } | Self::NotText { .. } => {
                 "look at the file, and move it aside if it is not what it should be".to_owned()
             }
-            Self::Io { path, source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    format!("check who owns {} and what its permissions are", path.display())
-                }
-                io::ErrorKind::ReadOnlyFilesystem => {
-                    "the file system is mounted read-only; choose another folder with --data-dir".to_owned()
-                }
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "free some space on that disk and try again; nothing was changed".to_owned()
-                }
-                io::ErrorKind::NotFound => "check that the path is right".to_owned(),
-                _ => "see the reason above; nothing was changed".to_owned(),
-            },
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("check who owns {} and what its permissions are", path.display())
+            }
+            Self::Io { source, .. } => known(source)
+                .map_or("see the reason above; nothing was changed", |(_, _, hint)| hint)
+                .to_owned(),
         }
     }
 }
 
+/// What the system reports, in words, and what to do about it.
+const KNOWN: [(io::ErrorKind, &str, &str); 5] = [
+    (
+        io::ErrorKind::PermissionDenied,
+        "permission denied",
+        "check its owner and permissions",
+    ),
+    (
+        io::ErrorKind::ReadOnlyFilesystem,
+        "the file system is read-only",
+        "choose another folder with --data-dir, or mount it writable",
+    ),
+    (
+        io::ErrorKind::StorageFull,
+        "the disk is full",
+        "free some space on that disk and try again; nothing was changed",
+    ),
+    (
+        io::ErrorKind::QuotaExceeded,
+        "the disk quota is used up",
+        "free some space on that disk and try again; nothing was changed",
+    ),
+    (
+        io::ErrorKind::NotFound,
+        "no such file or folder",
+        "check that the path is right",
+    ),
+];
+
+fn known(error: &io::Error) -> Option<(io::ErrorKind, &'static str, &'static str)> {
+    KNOWN.into_iter().find(|(kind, _, _)| *kind == error.kind())
+}
+
 fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
-        io::ErrorKind::StorageFull => "the disk is full".to_owned(),
-        io::ErrorKind::QuotaExceeded => "the disk quota is used up".to_owned(),
-        io::ErrorKind::NotFound => "no such file or folder".to_owned(),
-        _ => error.to_string(),
-    }
+    known(error).map_or_else(|| error.to_string(), |(_, words, _)| words.to_owned())
 }

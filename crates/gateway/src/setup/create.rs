@@ -1,6 +1,6 @@
 //! New identities, and old ones that come back.
 
-use clawchat_identity::keystore::{self, KeystoreError};
+use clawchat_identity::keystore;
 use clawchat_identity::{Identity, Mnemonic, Wallet};
 use clawchat_ipc::Secret;
 use clawchat_types::{Network, Nick, Principal};
@@ -341,12 +341,9 @@ fn wanted_principal(request: &AddRequest, network: Network) -> Result<Option<Pri
 
 fn seal(home: &Home, identity: &Identity, password: &Secret) -> Result<Vec<u8>, SetupError> {
     let (salt, iv) = (password::random()?, password::random()?);
-    keystore::seal(identity, password.expose(), *salt, *iv).map_err(|error| match error {
-        KeystoreError::PasswordTooShort => SetupError::PasswordTooShort,
-        source => SetupError::Keystore {
-            keystore: home.keystore_path(identity.principal()),
-            source,
-        },
+    keystore::seal(identity, password.expose(), *salt, *iv).map_err(|source| SetupError::Keystore {
+        keystore: home.keystore_path(identity.principal()),
+        source,
     })
 }
 

@@ -68,7 +68,7 @@ pub(super) enum Step {
     /// Files were renamed to make room for others of that name: old name, new name.
     SetAside(Vec<(PathBuf, PathBuf)>),
     /// One after the other.
-    Both(Box<Step>, Box<Step>),
+    Both(Box<Self>, Box<Self>),
 }
 
 impl Step {

@@ -175,15 +175,14 @@ pub(super) fn open_file(
     password: &Secret,
     whose: &str,
 ) -> Result<Identity, SetupError> {
-    keystore::open(sealed, password.expose()).map_err(|error| match error {
-        KeystoreError::WrongPassword => SetupError::WrongPassword {
-            principal: whose.to_owned(),
-            keystore: path.to_owned(),
-        },
-        source => SetupError::Keystore {
-            keystore: path.to_owned(),
-            source,
-        },
+    keystore::open(sealed, password.expose()).map_err(|source| {
+        let keystore = path.to_owned();
+        if source == KeystoreError::WrongPassword {
+            let principal = whose.to_owned();
+            SetupError::WrongPassword { principal, keystore }
+        } else {
+            SetupError::Keystore { keystore, source }
+        }
     })
 }
 
