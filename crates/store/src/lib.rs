@@ -8,6 +8,8 @@ mod handle;
 mod memory;
 mod model;
 mod options;
+mod record;
+mod sealed;
 mod sled_store;
 mod store;
 mod write;

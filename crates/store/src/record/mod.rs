@@ -1,0 +1,231 @@
+//! Between what is remembered and the bytes on disk. The only file that names bincode beside the frozen structs.
+
+pub(crate) mod v1;
+
+use bincode::config;
+use clawchat_types::{
+    Content, Message, MessageId, Nick, NodeId, OutboundStatus, Payload, Principal, UnixMillis,
+};
+
+use crate::write::{MAX_RECORD_BYTES, cut_error};
+use crate::{AttemptState, InboxEntry, OutboxEntry, PeerRecord, Proof};
+
+use v1::{AttemptV1, ConversationV1, InboxV1, MessageV1, OutboxV1, PeerV1, ProofV1, StateV1};
+
+/// Records up to this length, in bytes, are decoded under the small limit.
+const SMALL_RECORD_BYTES: usize = 64 * 1024;
+/// What decoding a small record may allocate, in bytes.
+const SMALL_LIMIT: usize = 2 * SMALL_RECORD_BYTES;
+/// What decoding any record may allocate, in bytes.
+const LARGE_LIMIT: usize = MAX_RECORD_BYTES + SMALL_LIMIT;
+
+/// A record that cannot be read. `&'static str` says what does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordError(pub(crate) &'static str);
+
+/// A version 1 struct.
+pub(crate) trait Record: bincode::Encode + bincode::Decode<()> {}
+
+impl Record for InboxV1 {}
+impl Record for OutboxV1 {}
+impl Record for StateV1 {}
+impl Record for ConversationV1 {}
+impl Record for PeerV1 {}
+impl Record for v1::MetaV1 {}
+
+pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
+    bincode::encode_to_vec(record, config::standard()).map_err(|_| RecordError("cannot be encoded"))
+}
+
+/// Reads one record that fills `bytes` exactly.
+pub(crate) fn decode<R: Record>(bytes: &[u8]) -> Result<R, RecordError> {
+    let decoded = if bytes.len() <= SMALL_RECORD_BYTES {
+        bincode::decode_from_slice(bytes, config::standard().with_limit::<SMALL_LIMIT>())
+    } else {
+        bincode::decode_from_slice(bytes, config::standard().with_limit::<LARGE_LIMIT>())
+    };
+    let (record, used): (R, usize) = decoded.map_err(|_| RecordError("cannot be decoded"))?;
+    if used != bytes.len() {
+        return Err(RecordError("has bytes left over"));
+    }
+    Ok(record)
+}
+
+/// The first field of an inbox record, from its beginning.
+pub(crate) fn decode_received_at(bytes: &[u8]) -> Result<UnixMillis, RecordError> {
+    /// A varint has at most 9 bytes.
+    const LIMIT: usize = 16;
+    bincode::decode_from_slice(bytes, config::standard().with_limit::<LIMIT>())
+        .map(|(millis, _)| UnixMillis(millis))
+        .map_err(|_| RecordError("has no time"))
+}
+
+impl From<Message> for MessageV1 {
+    fn from(message: Message) -> Self {
+        Self {
+            id: *message.id.as_bytes(),
+            from: message.from.to_bytes(),
+            to: message.to.to_bytes(),
+            timestamp: message.timestamp.0,
+            sequence: message.sequence,
+            from_nick: message.from_nick.map(|nick| nick.as_str().to_owned()),
+            content_type: message.content_type,
+            content: message.content.as_str().to_owned(),
+            payload: message.payload.map(|payload| payload.as_str().to_owned()),
+            reply_to: message.reply_to.map(|id| *id.as_bytes()),
+            expires_at: message.expires_at.0,
+        }
+    }
+}
+
+impl TryFrom<MessageV1> for Message {
+    type Error = RecordError;
+
+    fn try_from(record: MessageV1) -> Result<Self, RecordError> {
+        let nick = |text: String| {
+            text.parse::<Nick>()
+                .map_err(|_| RecordError("has a bad nickname"))
+        };
+        Ok(Self {
+            id: MessageId::new(record.id),
+            from: principal(&record.from)?,
+            to: principal(&record.to)?,
+            timestamp: UnixMillis(record.timestamp),
+            sequence: record.sequence,
+            from_nick: record.from_nick.map(nick).transpose()?,
+            content_type: record.content_type,
+            content: Content::new(record.content).map_err(|_| RecordError("has a content too large"))?,
+            payload: record
+                .payload
+                .map(Payload::new)
+                .transpose()
+                .map_err(|_| RecordError("has a payload too large"))?,
+            reply_to: record.reply_to.map(MessageId::new),
+            expires_at: UnixMillis(record.expires_at),
+        })
+    }
+}
+
+pub(crate) fn inbox_record(message: Message, proof: Option<Proof>, received_at: UnixMillis) -> InboxV1 {
+    InboxV1 {
+        received_at: received_at.0,
+        message: message.into(),
+        proof: proof.map(|proof| ProofV1 {
+            node_id: *proof.node_id.as_bytes(),
+            signature: proof.signature,
+            envelope: proof.envelope,
+        }),
+    }
+}
+
+pub(crate) fn inbox_entry(arrival: u64, record: InboxV1, unread: bool) -> Result<InboxEntry, RecordError> {
+    Ok(InboxEntry {
+        arrival,
+        received_at: UnixMillis(record.received_at),
+        message: record.message.try_into()?,
+        proof: record.proof.map(|proof| Proof {
+            envelope: proof.envelope,
+            signature: proof.signature,
+            node_id: NodeId::new(proof.node_id),
+        }),
+        unread,
+    })
+}
+
+pub(crate) fn outbox_entry(
+    position: u64,
+    record: OutboxV1,
+    state: StateV1,
+) -> Result<OutboxEntry, RecordError> {
+    let message: Message = record.message.try_into()?;
+    if message.to.to_bytes() != state.to || message.sequence != state.sequence {
+        return Err(RecordError("does not belong to its state"));
+    }
+    Ok(OutboxEntry {
+        position,
+        message,
+        status: status(state.status)?,
+        attempts: state.attempts,
+        last_error: state.last_error,
+        updated_at: UnixMillis(state.updated_at),
+    })
+}
+
+pub(crate) fn status_code(status: OutboundStatus) -> u8 {
+    match status {
+        OutboundStatus::Pending => 0,
+        OutboundStatus::Sent => 1,
+        OutboundStatus::Delivered => 2,
+        OutboundStatus::Failed => 3,
+    }
+}
+
+pub(crate) fn status(code: u8) -> Result<OutboundStatus, RecordError> {
+    match code {
+        0 => Ok(OutboundStatus::Pending),
+        1 => Ok(OutboundStatus::Sent),
+        2 => Ok(OutboundStatus::Delivered),
+        3 => Ok(OutboundStatus::Failed),
+        _ => Err(RecordError("has an unknown status")),
+    }
+}
+
+pub(crate) fn attempt_record(attempts: u32, last_error: Option<String>, at: UnixMillis) -> AttemptV1 {
+    AttemptV1 {
+        attempts,
+        last_error: cut_error(last_error),
+        at: at.0,
+    }
+}
+
+pub(crate) fn attempt_state(record: ConversationV1) -> Result<Option<AttemptState>, RecordError> {
+    let to = principal(&record.peer)?;
+    Ok(record.attempt.map(|attempt| AttemptState {
+        to,
+        attempts: attempt.attempts,
+        last_error: attempt.last_error,
+        at: UnixMillis(attempt.at),
+    }))
+}
+
+pub(crate) fn peer_record(peer: PeerRecord) -> PeerV1 {
+    PeerV1 {
+        principal: peer.principal.to_bytes(),
+        alias: peer.alias,
+        locators: peer
+            .locators
+            .iter()
+            .map(|locator| locator.as_str().to_owned())
+            .collect(),
+        last_seen: peer.last_seen.map(|time| time.0),
+        added: peer.added,
+        attestation: peer.attestation,
+        node_id: peer.node_id.map(|id| *id.as_bytes()),
+        peer_id: peer.peer_id.map(|id| id.as_str().to_owned()),
+        protocol_pin: peer.protocol_pin,
+    }
+}
+
+pub(crate) fn peer(record: PeerV1) -> Result<PeerRecord, RecordError> {
+    let locators = record
+        .locators
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<Vec<_>, _>>();
+    let peer_id = record.peer_id.map(|text| text.parse()).transpose();
+    Ok(PeerRecord {
+        principal: principal(&record.principal)?,
+        alias: record.alias,
+        locators: locators.map_err(|_| RecordError("has a bad address"))?,
+        last_seen: record.last_seen.map(UnixMillis),
+        added: record.added,
+        attestation: record.attestation,
+        node_id: record.node_id.map(NodeId::new),
+        peer_id: peer_id.map_err(|_| RecordError("has a bad peer id"))?,
+        protocol_pin: record.protocol_pin,
+    })
+}
+
+pub(crate) fn principal(bytes: &[u8; Principal::BYTES]) -> Result<Principal, RecordError> {
+    Principal::from_bytes(bytes).map_err(|_| RecordError("names no principal"))
+}

@@ -1,0 +1,240 @@
+//! The only file that talks to sled. Every call is guarded: sled panics on damage instead of saying so.
+
+use std::any::Any;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+
+use super::layout::{ENGINE_FILE, SEGMENT_BYTES, Tree};
+
+/// Memory for cached pages, in bytes, per store. 16 MiB.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// How often a lock on the engine's file is tried that an earlier instance in this process is letting go of.
+const LOCK_TRIES: u32 = 400;
+/// Pause between such tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// A value as the engine returns it.
+pub(crate) type Bytes = sled::IVec;
+
+/// New values, or none for a removal, by key, for each tree.
+pub(crate) type Changes = [std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>; Tree::ALL.len()];
+
+/// Why the engine failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// It cannot read its files.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// The operating system refused something else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// An open database.
+pub(crate) struct Engine {
+    db: sled::Db,
+    trees: Vec<sled::Tree>,
+    /// Our own handle of its file: sled's flush leaves the disk's cache alone, so we sync ourselves.
+    file: File,
+    path: PathBuf,
+}
+
+impl Engine {
+    /// Opens the database in `folder`, making the trees only when told to.
+    pub(crate) fn open(folder: &Path, create: bool) -> Result<Self, EngineError> {
+        guarded(|| {
+            let db = open_database(folder)?;
+            let known = db.tree_names();
+            let mut trees = Vec::with_capacity(Tree::ALL.len());
+            for tree in Tree::ALL {
+                if !create && !known.iter().any(|name| name == tree.name().as_bytes()) {
+                    return Err(EngineError::Damaged(format!(
+                        "the tree \"{}\" is gone",
+                        tree.name()
+                    )));
+                }
+                trees.push(db.open_tree(tree.name())?);
+            }
+            let path = folder.join(ENGINE_FILE);
+            let file = File::open(&path).map_err(sled::Error::from)?;
+            Ok(Self {
+                db,
+                trees,
+                file,
+                path,
+            })
+        })
+    }
+
+    /// The database's main file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        guarded(|| Ok(self.tree(tree)?.get(key)?))
+    }
+
+    /// The entries from `start` on, to `end` inclusive.
+    pub(crate) fn range(&self, tree: Tree, start: &[u8], end: Option<&[u8]>) -> Result<Rows, EngineError> {
+        let end = end.map_or(Bound::Unbounded, Bound::Included);
+        let rows = guarded(|| Ok(self.tree(tree)?.range::<&[u8], _>((Bound::Included(start), end))))?;
+        Ok(Rows { rows: Some(rows) })
+    }
+
+    /// Applies all changes or none, and returns when they are on disk.
+    pub(crate) fn apply(&self, changes: &Changes) -> Result<(), EngineError> {
+        guarded(|| {
+            let done = self.trees[..].transaction(|views| {
+                for (view, changes) in views.iter().zip(changes) {
+                    for (key, value) in changes {
+                        match value {
+                            Some(value) => view.insert(key.as_slice(), value.as_slice())?,
+                            None => view.remove(key.as_slice())?,
+                        };
+                    }
+                }
+                Ok::<(), ConflictableTransactionError<()>>(())
+            });
+            match done {
+                Ok(()) | Err(TransactionError::Abort(())) => {}
+                Err(TransactionError::Storage(error)) => return Err(error.into()),
+            }
+            self.db.flush()?;
+            self.file.sync_data().map_err(sled::Error::from)?;
+            Ok(())
+        })
+    }
+
+    /// Lets go of the files. Whether everything was written and nobody in this process holds them any more.
+    pub(crate) fn close(self) -> bool {
+        let Self {
+            db,
+            trees,
+            file,
+            path: _,
+        } = self;
+        let dropped = guarded(|| {
+            drop(trees);
+            drop(db);
+            Ok(())
+        });
+        // The engine's own lock goes when its last background task has ended.
+        dropped.is_ok() && locked(&file) && file.sync_all().is_ok()
+    }
+
+    fn tree(&self, tree: Tree) -> Result<&sled::Tree, EngineError> {
+        self.trees
+            .get(tree.number())
+            .ok_or_else(|| EngineError::Failed("a tree is not open".to_owned()))
+    }
+}
+
+/// Entries of a range, in order.
+pub(crate) struct Rows {
+    rows: Option<sled::Iter>,
+}
+
+impl Iterator for Rows {
+    type Item = Result<(Bytes, Bytes), EngineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = self.rows.as_mut()?;
+        let row = guarded(|| rows.next().transpose().map_err(EngineError::from)).transpose();
+        if row.as_ref().is_none_or(Result::is_err) {
+            self.rows = None;
+        }
+        row
+    }
+}
+
+fn open_database(folder: &Path) -> Result<sled::Db, EngineError> {
+    let mut tries = 0;
+    loop {
+        let config = sled::Config::new()
+            .path(folder)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("acquire lock") && tries < LOCK_TRIES =>
+            {
+                tries += 1;
+                thread::sleep(LOCK_PAUSE);
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Whether the file's lock can be had within the time given to an earlier holder in this process.
+fn locked(file: &File) -> bool {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(_)) => return false,
+        }
+    }
+    false
+}
+
+/// Runs a call into the engine; a panic becomes an error.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        Err(EngineError::Damaged(format!(
+            "the engine gave up reading ({})",
+            first_line(&*panic)
+        )))
+    })
+}
+
+fn first_line(panic: &(dyn Any + Send)) -> String {
+    /// Enough to recognise a message by, in characters.
+    const MAX_CHARS: usize = 120;
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no reason given");
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(MAX_CHARS)
+        .collect()
+}
+
+impl From<sled::Error> for EngineError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) if is_full(&error) => Self::Full,
+            sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged("a file is shorter than it was".to_owned())
+            }
+            sled::Error::Io(error) => Self::Failed(error.to_string()),
+            sled::Error::Corruption { .. } => Self::Damaged("a checksum is wrong".to_owned()),
+            sled::Error::CollectionNotFound(_)
+            | sled::Error::Unsupported(_)
+            | sled::Error::ReportableBug(_) => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

@@ -1,0 +1,286 @@
+//! Reading. What should be there and is not, is damage.
+
+use clawchat_types::{MessageId, Principal, UnixMillis};
+
+use super::base::Base;
+use super::layout::{Tree, first_number, joined, last_number, numbers};
+use crate::record;
+use crate::record::v1::{ConversationV1, InboxV1, OutboxV1, PeerV1, StateV1};
+use crate::store::PageBudget;
+use crate::{AttemptState, InboxEntry, OutboxEntry, PeerRecord, StoreError};
+
+impl Base {
+    pub(crate) fn inbox(&self, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
+        let mut page = Vec::new();
+        let mut budget = PageBudget::default();
+        for numbered in self.numbered(Tree::Inbox, after, limit)? {
+            let (arrival, value) = numbered?;
+            let entry = self.inbox_entry(arrival, &value)?;
+            if !budget.admits(&entry.message, entry.proof.as_ref()) {
+                break;
+            }
+            page.push(entry);
+        }
+        Ok(page)
+    }
+
+    pub(crate) fn outbox(&self, after: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+        let mut page = Vec::new();
+        let mut budget = PageBudget::default();
+        for numbered in self.numbered(Tree::Outbox, after, limit)? {
+            let (position, value) = numbered?;
+            let entry = self.outbox_entry(position, &value)?;
+            if !budget.admits(&entry.message, None) {
+                break;
+            }
+            page.push(entry);
+        }
+        Ok(page)
+    }
+
+    /// The durable values behind `after` of a tree numbered without gaps.
+    fn numbered(
+        &self,
+        tree: Tree,
+        after: u64,
+        limit: usize,
+    ) -> Result<impl Iterator<Item = Result<(u64, Vec<u8>), StoreError>> + '_, StoreError> {
+        let last = self
+            .durable(tree)
+            .min(after.saturating_add(u64::try_from(limit).unwrap_or(u64::MAX)));
+        let first = after.saturating_add(1);
+        let mut rows = self.range(tree, &first.to_be_bytes(), Some(&last.to_be_bytes()))?;
+        Ok((first..=last).map(move |number| match rows.next() {
+            Some(Ok((key, value))) if key.as_ref() == number.to_be_bytes() => Ok((number, value.to_vec())),
+            Some(Err(error)) => Err(self.engine_error(error)),
+            Some(Ok(_)) | None => {
+                Err(self.damage(format!("number {number} of \"{}\" is missing", tree.name())))
+            }
+        }))
+    }
+
+    pub(crate) fn arrival_at(&self, time: UnixMillis) -> Result<u64, StoreError> {
+        let meta = self.published();
+        let (mut low, mut high) = (0, meta.count(Tree::Inbox));
+        if meta.last_received_at <= time.0 {
+            return Ok(high);
+        }
+        // Entries up to `low` are old enough, those from `high + 1` on are not.
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            let key = middle.to_be_bytes();
+            let head = self.head(Tree::Inbox, &key, &self.present(Tree::Inbox, middle)?)?;
+            if self.decoded(Tree::Inbox, record::decode_received_at(&head.start))? <= time {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        Ok(low)
+    }
+
+    pub(crate) fn inbox_by_id(&self, id: &MessageId) -> Result<Vec<InboxEntry>, StoreError> {
+        let durable = self.durable(Tree::Inbox);
+        let end = [id.as_bytes().as_slice(), &[0xff; 16]].concat();
+        let mut arrivals = Vec::new();
+        for row in self.range(Tree::InboxIds, id.as_bytes(), Some(&end))? {
+            let (key, value) = row.map_err(|error| self.engine_error(error))?;
+            arrivals.push(self.number(Tree::InboxIds, &key, &value)?);
+        }
+        arrivals.retain(|arrival| *arrival <= durable);
+        arrivals.sort_unstable();
+        arrivals
+            .into_iter()
+            .map(|arrival| self.inbox_at(arrival))
+            .collect()
+    }
+
+    pub(crate) fn unread(&self, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
+        let durable = self.durable(Tree::Inbox);
+        let first = after.saturating_add(1);
+        let mut page = Vec::new();
+        if first > durable {
+            return Ok(page);
+        }
+        let mut budget = PageBudget::default();
+        let rows = self.range(Tree::Unread, &first.to_be_bytes(), Some(&durable.to_be_bytes()))?;
+        for row in rows.take(limit) {
+            let (key, value) = row.map_err(|error| self.engine_error(error))?;
+            self.unseal(Tree::Unread, &key, &value)?;
+            let entry = self.inbox_at(self.key_number(&key)?)?;
+            if !budget.admits(&entry.message, entry.proof.as_ref()) {
+                break;
+            }
+            page.push(entry);
+        }
+        Ok(page)
+    }
+
+    pub(crate) fn outbox_by_id(&self, id: &MessageId) -> Result<Option<OutboxEntry>, StoreError> {
+        let Some(value) = self.get(Tree::OutboxIds, id.as_bytes())? else {
+            return Ok(None);
+        };
+        let position = self.number(Tree::OutboxIds, id.as_bytes(), &value)?;
+        if position > self.durable(Tree::Outbox) {
+            return Ok(None);
+        }
+        self.outbox_at(position).map(Some)
+    }
+
+    pub(crate) fn pending(
+        &self,
+        to: &Principal,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        let hidden = self.keys.hide(&to.to_bytes());
+        let start = joined(&hidden, after.saturating_add(1));
+        let end = joined(&hidden, self.durable(Tree::Outbox));
+        if start > end {
+            return Ok(Vec::new());
+        }
+        self.open_entries(Tree::Pending, &start, &end, limit)
+    }
+
+    pub(crate) fn due_expiries(&self, now: UnixMillis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.open_entries(Tree::Expiry, &numbers(0, 0), &numbers(now.0, u64::MAX), limit)
+    }
+
+    /// Messages still to be delivered that an index names.
+    fn open_entries(
+        &self,
+        index: Tree,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        let durable = self.durable(Tree::Outbox);
+        let mut page = Vec::new();
+        let mut budget = PageBudget::default();
+        for row in self.range(index, start, Some(end))? {
+            if page.len() >= limit {
+                break;
+            }
+            let (key, value) = row.map_err(|error| self.engine_error(error))?;
+            self.unseal(index, &key, &value)?;
+            let position = self.key_number(&key)?;
+            if position > durable {
+                continue;
+            }
+            let entry = self.outbox_at(position)?;
+            // It may have been delivered since the index was read.
+            if !entry.is_open() {
+                continue;
+            }
+            if !budget.admits(&entry.message, None) {
+                break;
+            }
+            page.push(entry);
+        }
+        Ok(page)
+    }
+
+    pub(crate) fn pending_recipients(&self) -> Result<Vec<Principal>, StoreError> {
+        let mut recipients = Vec::new();
+        for row in self.range(Tree::Conversations, &[], None)? {
+            let (key, value) = row.map_err(|error| self.engine_error(error))?;
+            let conversation: ConversationV1 = self.record(Tree::Conversations, &key, &value)?;
+            if conversation.open > 0 {
+                recipients.push(self.decoded(Tree::Conversations, record::principal(&conversation.peer))?);
+            }
+        }
+        recipients.sort_unstable();
+        Ok(recipients)
+    }
+
+    pub(crate) fn pending_count(&self, to: &Principal) -> Result<u64, StoreError> {
+        Ok(self.conversation(to)?.map_or(0, |conversation| conversation.open))
+    }
+
+    pub(crate) fn attempt_state(&self, to: &Principal) -> Result<Option<AttemptState>, StoreError> {
+        let Some(conversation) = self.conversation(to)? else {
+            return Ok(None);
+        };
+        self.decoded(Tree::Conversations, record::attempt_state(conversation))
+    }
+
+    fn conversation(&self, to: &Principal) -> Result<Option<ConversationV1>, StoreError> {
+        let key = self.keys.hide(&to.to_bytes());
+        let Some(value) = self.get(Tree::Conversations, &key)? else {
+            return Ok(None);
+        };
+        self.record(Tree::Conversations, &key, &value).map(Some)
+    }
+
+    pub(crate) fn next_expiry(&self) -> Result<Option<UnixMillis>, StoreError> {
+        let Some(row) = self.range(Tree::Expiry, &[], None)?.next() else {
+            return Ok(None);
+        };
+        let (key, value) = row.map_err(|error| self.engine_error(error))?;
+        self.unseal(Tree::Expiry, &key, &value)?;
+        Ok(first_number(&key).map(UnixMillis))
+    }
+
+    pub(crate) fn peers(&self) -> Result<Vec<PeerRecord>, StoreError> {
+        // Nobody writes meanwhile, so that the number of peers is known.
+        let _writer = self.writer();
+        let mut peers = Vec::new();
+        for row in self.range(Tree::Peers, &[], None)? {
+            let (key, value) = row.map_err(|error| self.engine_error(error))?;
+            let record: PeerV1 = self.large(Tree::Peers, &key, &value)?;
+            peers.push(self.decoded(Tree::Peers, record::peer(record))?);
+        }
+        if u64::try_from(peers.len()) != Ok(self.durable(Tree::Peers)) {
+            return Err(self.damage("peers are missing"));
+        }
+        peers.sort_by_key(|peer| peer.principal);
+        Ok(peers)
+    }
+
+    pub(crate) fn peer(&self, principal: &Principal) -> Result<Option<PeerRecord>, StoreError> {
+        let key = self.keys.hide(&principal.to_bytes());
+        let Some(value) = self.get(Tree::Peers, &key)? else {
+            return Ok(None);
+        };
+        let record: PeerV1 = self.large(Tree::Peers, &key, &value)?;
+        self.decoded(Tree::Peers, record::peer(record)).map(Some)
+    }
+
+    /// A value that must be there.
+    fn present(&self, tree: Tree, number: u64) -> Result<Vec<u8>, StoreError> {
+        match self.get(tree, &number.to_be_bytes())? {
+            Some(value) => Ok(value.to_vec()),
+            None => Err(self.damage(format!("number {number} of \"{}\" is missing", tree.name()))),
+        }
+    }
+
+    fn inbox_at(&self, arrival: u64) -> Result<InboxEntry, StoreError> {
+        self.inbox_entry(arrival, &self.present(Tree::Inbox, arrival)?)
+    }
+
+    fn inbox_entry(&self, arrival: u64, value: &[u8]) -> Result<InboxEntry, StoreError> {
+        let key = arrival.to_be_bytes();
+        let record: InboxV1 = self.large(Tree::Inbox, &key, value)?;
+        let unread = match self.get(Tree::Unread, &key)? {
+            Some(value) => self.unseal(Tree::Unread, &key, &value).map(|_| true)?,
+            None => false,
+        };
+        self.decoded(Tree::Inbox, record::inbox_entry(arrival, record, unread))
+    }
+
+    fn outbox_at(&self, position: u64) -> Result<OutboxEntry, StoreError> {
+        self.outbox_entry(position, &self.present(Tree::Outbox, position)?)
+    }
+
+    fn outbox_entry(&self, position: u64, value: &[u8]) -> Result<OutboxEntry, StoreError> {
+        let key = position.to_be_bytes();
+        let record: OutboxV1 = self.large(Tree::Outbox, &key, value)?;
+        let state = self.present(Tree::OutboxState, position)?;
+        let state: StateV1 = self.record(Tree::OutboxState, &key, &state)?;
+        self.decoded(Tree::Outbox, record::outbox_entry(position, record, state))
+    }
+
+    fn key_number(&self, key: &[u8]) -> Result<u64, StoreError> {
+        last_number(key).ok_or_else(|| self.damage("an index has a key of the wrong length"))
+    }
+}
