@@ -349,6 +349,25 @@ fn the_window_is_counted_in_bytes_but_one_message_always_goes() {
 }
 
 #[test]
+fn an_answer_gives_the_bytes_back() {
+    let (mut sender, mut receiver) = (ChatSender::new(), ChatReceiver::new());
+    for tag in 1..10 {
+        sender.queue(tag, envelope(tag, 8)).unwrap();
+        sender.queue(100 + tag, envelope(tag, 600_000)).unwrap();
+        assert!(!sender.can_queue(600_000));
+        receiver.handle_bytes(&written(&mut sender)).unwrap();
+        while let Some((number, _)) = receiver.poll_message() {
+            assert!(receiver.decide(number, Decision::Stored));
+        }
+        let mut answer = Vec::new();
+        receiver.poll_write(&mut answer);
+        sender.handle_bytes(&answer).unwrap();
+        assert_eq!(sender.poll_event(), Some(ChatEvent::Acked { tag }));
+        assert_eq!(sender.poll_event(), Some(ChatEvent::Acked { tag: 100 + tag }));
+    }
+}
+
+#[test]
 fn an_envelope_nobody_would_take_is_not_queued() {
     let mut sender = ChatSender::new();
     let bytes = MAX_ENVELOPE_BYTES + 1;
