@@ -65,7 +65,7 @@ pub fn apply(
             config: lock.home().config_path(),
         }
         .into()),
-        Request::IdentityList {} => Ok(Applied::asked(list(config, loaded))),
+        Request::IdentityList => Ok(Applied::asked(list(config, loaded))),
         Request::IdentityAdd {
             nick,
             principal,
@@ -156,17 +156,17 @@ pub fn apply(
         | Request::Ask { .. }
         | Request::Reply { .. }
         | Request::Subscribe { .. }
-        | Request::Peers {}
+        | Request::Peers
         | Request::PeerAdd { .. }
         | Request::PeerRemove { .. }
         | Request::PeerResolve { .. }
         | Request::Connect { .. }
-        | Request::Status {}
-        | Request::Multiaddrs {}
-        | Request::Stop {}
-        | Request::Reload {}
+        | Request::Status
+        | Request::Multiaddrs
+        | Request::Stop
+        | Request::Reload
         | Request::InviteCreate { .. }
-        | Request::InviteList {}
+        | Request::InviteList
         | Request::InviteRevoke { .. } => Err(Failure::new(
             ErrorCode::Unsupported,
             format!("{} is no administrative command", request.command()),
@@ -183,8 +183,8 @@ pub fn apply(
 /// one, [`ErrorCode::NotInitialized`] where there is no configuration yet, and what the request could not do.
 pub fn run_offline(home: &Home, call: Call) -> Result<Value, Failure> {
     match call.request {
-        Request::Status {} => Ok(json!({ "running": false })),
-        Request::Stop {} => Ok(json!({ "status": "not_running" })),
+        Request::Status => Ok(json!({ "running": false })),
+        Request::Stop => Ok(json!({ "status": "not_running" })),
         Request::GatewayInit {
             port,
             nick,
@@ -233,14 +233,14 @@ pub fn run_offline(home: &Home, call: Call) -> Result<Value, Failure> {
             let (_, created) = setup::recover(lock, configured(lock)?, words(&mnemonic)?, request)?;
             Ok(made(created).result)
         }),
-        request @ (Request::IdentityList {}
+        request @ (Request::IdentityList
         | Request::IdentityAdd { .. }
         | Request::IdentityRemove { .. }
         | Request::IdentityAllow { .. }
         | Request::IdentityDeny { .. }
         | Request::IdentityShow { .. }
         | Request::IdentitySetNick { .. }
-        | Request::IdentityClearNick { .. }) => administer(home, call.as_.as_deref(), request),
+        | Request::IdentityClearNick { .. }) => administer(home, call.acting.as_deref(), request),
         Request::Send { .. }
         | Request::Recv { .. }
         | Request::Inbox { .. }
@@ -248,15 +248,15 @@ pub fn run_offline(home: &Home, call: Call) -> Result<Value, Failure> {
         | Request::Ask { .. }
         | Request::Reply { .. }
         | Request::Subscribe { .. }
-        | Request::Peers {}
+        | Request::Peers
         | Request::PeerAdd { .. }
         | Request::PeerRemove { .. }
         | Request::PeerResolve { .. }
         | Request::Connect { .. }
-        | Request::Multiaddrs {}
-        | Request::Reload {}
+        | Request::Multiaddrs
+        | Request::Reload
         | Request::InviteCreate { .. }
-        | Request::InviteList {}
+        | Request::InviteList
         | Request::InviteRevoke { .. } => Err(Failure::new(
             ErrorCode::NotRunning,
             format!("{} needs a running daemon", call.request.command()),

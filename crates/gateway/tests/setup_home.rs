@@ -215,15 +215,7 @@ fn a_full_disk_leaves_the_old_file_and_nothing_half_written() {
             mnemonic: None,
             migrate: None,
         };
-        let failure = run_offline(
-            &home,
-            Call {
-                as_: None,
-                id: None,
-                request,
-            },
-        )
-        .unwrap_err();
+        let failure = run_offline(&home, Call::new(request)).unwrap_err();
         assert_eq!(failure.code, ErrorCode::StorageFull, "{failure}");
         assert_eq!(names(home.root()), ["daemon.log", "filler", "home.lock"]);
         return;

@@ -103,15 +103,15 @@ fn what_fails_leaves_no_half_folder() {
         assert!(!home.exists());
     }
     for request in [
-        Request::IdentityList {},
+        Request::IdentityList,
         Request::IdentityRemove { who: "x".to_owned() },
     ] {
         assert_eq!(run(&home, request).unwrap_err().code, ErrorCode::NotInitialized);
         assert!(!home.exists());
     }
-    assert_eq!(run(&home, Request::Status {}).unwrap(), json!({"running": false}));
+    assert_eq!(run(&home, Request::Status).unwrap(), json!({"running": false}));
     assert_eq!(
-        run(&home, Request::Peers {}).unwrap_err().code,
+        run(&home, Request::Peers).unwrap_err().code,
         ErrorCode::NotRunning
     );
     assert!(!home.exists());
@@ -218,7 +218,7 @@ fn identities_come_go_and_come_back_with_their_folder() {
     let taken = run(&home, add(None, Some("bob"), PASSWORD)).unwrap_err();
     assert_eq!(taken.code, ErrorCode::AlreadyExists);
 
-    let listed = run(&home, Request::IdentityList {}).unwrap();
+    let listed = run(&home, Request::IdentityList).unwrap();
     assert_eq!(listed["identities"].as_array().unwrap().len(), 2);
     let entry = &listed["identities"][1];
     for key in [
@@ -423,7 +423,7 @@ fn call(home: &Home, request: Request, as_: Option<&str>) -> Result<Value, Failu
     run_offline(
         home,
         Call {
-            as_: as_.map(str::to_owned),
+            acting: as_.map(str::to_owned),
             id: None,
             request,
         },
