@@ -136,7 +136,7 @@ pub fn apply(
             Ok(changed(access(config, index, "denied", &peer)))
         }
         Request::IdentityShow { password } => {
-            let shown = setup::show(lock.home(), config, as_, password.as_ref())?;
+            let shown = setup::show(lock.home(), config, &acting(config, as_)?, password.as_ref())?;
             Ok(Applied::asked(shown))
         }
         Request::IdentitySetNick { nick, password } => {
@@ -423,7 +423,7 @@ fn named(lock: &HomeLock, config: &GatewayConfig, index: usize, password: Option
         return Value::Null;
     };
     let who = identity.principal.as_str();
-    setup::show(lock.home(), config, Some(who), password).unwrap_or_else(|_| match identity.principal.get() {
+    setup::show(lock.home(), config, who, password).unwrap_or_else(|_| match identity.principal.get() {
         Ok(principal) => json!({
             "principal": principal,
             "address": principal.address(),

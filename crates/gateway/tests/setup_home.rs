@@ -1,12 +1,12 @@
 //! The home folder: whose it is, who holds it, and what is found in it after something went wrong.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use clawchat_gateway::admin::run_offline;
 use clawchat_gateway::config::{GatewayConfig, NewIdentity};
@@ -73,10 +73,10 @@ fn a_daemon_is_named_at_once_to_whoever_comes_second() {
     let pid_file = lock.write_pid().unwrap();
     assert_eq!(home.recorded_pid(), Some(std::process::id()));
     for purpose in [Purpose::Daemon, Purpose::Request] {
-        match home.lock(purpose).unwrap_err() {
-            HomeError::AlreadyRunning { pid, .. } => assert_eq!(pid, Some(std::process::id())),
-            other => panic!("{other}"),
-        }
+        let HomeError::AlreadyRunning { pid, .. } = home.lock(purpose).unwrap_err() else {
+            panic!("another error for {purpose:?}");
+        };
+        assert_eq!(pid, Some(std::process::id()));
     }
     drop(pid_file);
     assert_eq!(home.recorded_pid(), None);
@@ -173,11 +173,7 @@ fn a_folder_that_cannot_be_used_is_named_with_what_to_do() {
         fs::set_permissions(dir.path().join("theirs"), Permissions::from_mode(0o000)).unwrap();
     }
     match child.output() {
-        Ok(output) => assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        ),
+        Ok(output) => assert_passed(&output),
         Err(error) => println!("skipped: the test binary cannot be run by another user: {error}"),
     }
 }
@@ -250,20 +246,19 @@ fn on_a_small_disk(test: &str, then: &str) {
         .env(CHILD_DIR, dir.path())
         .output();
     match output {
-        Ok(output) if output.stdout.starts_with(b"mounted") => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(
-                output.status.success(),
-                "{said}{}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
+        Ok(output) if output.stdout.starts_with(b"mounted") => assert_passed(&output),
         Ok(output) => println!(
             "skipped: no small disk: {}",
             String::from_utf8_lossy(&output.stderr)
         ),
         Err(error) => println!("skipped: no small disk: unshare: {error}"),
     }
+}
+
+fn assert_passed(output: &Output) {
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 fn again(test: &str, dir: &Path) -> Command {

@@ -152,6 +152,30 @@ fn words_bring_back_the_same_principal_and_need_no_gateway() {
 }
 
 #[test]
+fn words_open_a_folder_whose_password_is_lost() {
+    let (_dir, home) = new_home();
+    run(&home, init(Some(PASSWORD), None)).unwrap();
+    run(&home, recover(PASSWORD)).unwrap();
+    let principal: Principal = VECTOR.parse().unwrap();
+    fs::create_dir(home.store_dir(&principal)).unwrap();
+    let who = VECTOR.to_owned();
+    run(&home, Request::IdentityRemove { who }).unwrap();
+
+    let back = run(&home, recover(OTHER_PASSWORD)).unwrap();
+    assert_eq!(back["principal"], VECTOR);
+    let files = names(&home.identity_dir(&principal));
+    assert!(files.contains(&"store".to_owned()), "{files:?}");
+    let old = files
+        .iter()
+        .filter(|name| name.starts_with("identity.enc.") && name.ends_with(".old"));
+    assert_eq!(old.count(), 1, "{files:?}");
+    let lock = home.lock(Purpose::Request).unwrap();
+    let config = GatewayConfig::load(&home).unwrap();
+    let opened = setup::unseal_one(&lock, &config, 1, Some(&Secret::new(OTHER_PASSWORD))).unwrap();
+    assert_eq!(back["publicKey"], json!(opened.node_key().node_id()));
+}
+
+#[test]
 fn an_old_single_identity_folder_is_taken_over() {
     let (_dir, home) = new_home();
     home.prepare().unwrap();

@@ -112,13 +112,14 @@ fn check(value: Value) -> Result<GatewayConfig, Problem> {
         identities.push(identity);
     }
     warn_of_principals(&identities, &mut warnings);
-    own_keys(&root, &document, &mut identities, &mut warnings).map(|(visibility, limits)| GatewayConfig {
-        visibility,
-        limits,
+    let (visibility, limits) = own_keys(&root, &document, &mut identities, &mut warnings)?;
+    Ok(GatewayConfig {
+        document,
         p2p_port,
         identities,
+        visibility,
+        limits,
         warnings,
-        document: document.clone(),
     })
 }
 

@@ -176,6 +176,10 @@ impl Home {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_dir(&self.root)?;
+                if let Some(parent) = self.root.parent() {
+                    // Somebody else's folder may be closed to us for reading; then the system decides.
+                    let _ = sync_dir(parent);
+                }
                 Ok(true)
             }
             Err(error) => Err(HomeError::io(&self.root, "open", error)),

@@ -73,30 +73,21 @@ pub fn display_name(principal: &Principal, nick: Option<&Nick>) -> String {
     nick.map_or_else(|| principal.to_string(), |nick| format!("{principal}({nick})"))
 }
 
-/// The public facts of the identity `who` (default: the first that is loaded at start), as JSON. Unseals its
-/// keys with `password` only where the facts are not kept.
+/// The public facts of an identity of the configuration, as JSON. Unseals its keys with `password` only where
+/// the facts are not kept.
 ///
 /// # Errors
 /// [`EditError::NoSuchIdentity`], [`SetupError::NotAPrincipal`], and those of unsealing.
 pub fn show(
     home: &Home,
     config: &GatewayConfig,
-    who: Option<&str>,
+    who: &str,
     password: Option<&Secret>,
 ) -> Result<Value, SetupError> {
-    let index = match who {
-        Some(who) => config
-            .find(who)
-            .ok_or_else(|| EditError::NoSuchIdentity { who: who.to_owned() })?,
-        None => config
-            .identities()
-            .iter()
-            .position(|identity| identity.autoload)
-            .unwrap_or_default(),
-    };
-    let Some(identity) = config.identities().get(index) else {
-        return Err(EditError::NoSuchIdentity { who: String::new() }.into());
-    };
+    let identity = config
+        .find(who)
+        .and_then(|index| config.identities().get(index))
+        .ok_or_else(|| EditError::NoSuchIdentity { who: who.to_owned() })?;
     let principal = unseal::principal_of(identity)?;
     let facts = match PublicFacts::read(home, &principal) {
         Some(facts) => facts,
