@@ -1,0 +1,146 @@
+//! Lines on their way out, and who wants to know when they are.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::io::AsyncWrite;
+use tokio::time::{Sleep, sleep};
+
+use crate::codec::{Answer, MAX_FRAME_BYTES, append_json};
+use crate::failure::ErrorCode;
+use crate::handler::OnWritten;
+
+/// How long a caller may leave the socket full before its connection is closed.
+pub const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// A buffer that grew beyond this many bytes is given back once it is empty.
+const KEEP_BYTES: usize = 256 * 1024;
+
+/// What is to be written, in one piece, so that many lines take one write.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    /// How much of `bytes` is written.
+    written: usize,
+    /// Bytes written before `bytes` began.
+    base: u64,
+    marks: VecDeque<Mark>,
+    /// Runs while the socket takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// The end of a request's last line.
+struct Mark {
+    end: u64,
+    on_written: Option<OnWritten>,
+}
+
+/// What one round of writing did.
+#[derive(Default)]
+pub(crate) struct Written {
+    pub(crate) progress: bool,
+    /// Requests whose last line is written now.
+    pub(crate) answers: usize,
+}
+
+impl Outgoing {
+    /// Bytes still to write.
+    pub(crate) fn pending(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Adds the answer of a request.
+    pub(crate) fn answer(&mut self, answer: Answer, on_written: Option<OnWritten>) {
+        answer.append_line(&mut self.bytes);
+        self.mark(on_written);
+    }
+
+    /// Adds one line of a stream.
+    pub(crate) fn event(&mut self, line: Value, id: Option<&Value>) {
+        let mut object = match line {
+            Value::Object(object) => object,
+            other => Map::from_iter([("event".to_owned(), json!("data")), ("data".to_owned(), other)]),
+        };
+        if let Some(id) = id {
+            object.insert("id".to_owned(), id.clone());
+        }
+        let before = self.bytes.len();
+        append_json(&Value::Object(object), &mut self.bytes);
+        if self.bytes.len() - before > MAX_FRAME_BYTES + 1 {
+            self.bytes.truncate(before);
+            let error = format!("an event is longer than {MAX_FRAME_BYTES} bytes");
+            let code = ErrorCode::TooLarge.as_str();
+            let line = json!({"event": "error", "error": error, "code": code, "id": id});
+            append_json(&line, &mut self.bytes);
+        }
+    }
+
+    /// Adds the last line of a stream.
+    pub(crate) fn end(&mut self, id: Option<&Value>) {
+        self.event(json!({"event": "end"}), id);
+        self.mark(None);
+    }
+
+    fn mark(&mut self, on_written: Option<OnWritten>) {
+        let end = self.base + self.bytes.len() as u64;
+        self.marks.push_back(Mark { end, on_written });
+    }
+
+    /// Writes what the socket takes.
+    ///
+    /// # Errors
+    /// The socket is broken, or took nothing for [`WRITE_LIMIT`].
+    pub(crate) fn poll_write<W: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut W,
+        cx: &mut Context<'_>,
+    ) -> io::Result<Written> {
+        let mut done = Written::default();
+        while self.pending() > 0 {
+            let rest = self.bytes.get(self.written..).unwrap_or_default();
+            match Pin::new(&mut *socket).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(bytes)) => {
+                    self.written += bytes;
+                    self.stalled = None;
+                    done.progress = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_LIMIT)));
+                    if stalled.as_mut().poll(cx).is_ready() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    break;
+                }
+            }
+        }
+        let written = self.base + self.written as u64;
+        while let Some(mark) = self.marks.pop_front_if(|mark| mark.end <= written) {
+            done.answers += 1;
+            if let Some(on_written) = mark.on_written {
+                on_written.written();
+            }
+        }
+        self.tidy();
+        Ok(done)
+    }
+
+    fn tidy(&mut self) {
+        if self.pending() == 0 {
+            self.bytes.clear();
+            if self.bytes.capacity() > KEEP_BYTES {
+                self.bytes = Vec::new();
+            }
+        } else if self.written > KEEP_BYTES.max(self.bytes.len() / 2) {
+            self.bytes.drain(..self.written);
+        } else {
+            return;
+        }
+        self.base += self.written as u64;
+        self.written = 0;
+    }
+}
