@@ -5,7 +5,7 @@ use std::time::Duration;
 use clawchat_types::{Moment, Principal};
 use snow::{HandshakeState, TransportState};
 
-use super::exchange::{Channel, Exchange, Tell, read_refusal, split_frame, verify};
+use super::exchange::{Channel, Exchange, Tell, read_refusal, refused, split_frame, verify};
 use super::{Credentials, Gatekeeper, HandshakeEntropy, HandshakeError, PeerPair, Proven, noise};
 use crate::session::{Role, Session};
 use crate::wire::{Auth, Control, Hello, KIND_KNOCK, KIND_NOISE, KIND_REFUSAL, NONCE_BYTES, read_one};
@@ -135,10 +135,7 @@ impl Answerer {
         gate: &dyn Gatekeeper,
     ) -> Result<State, HandshakeError> {
         let payload = message.get(noise::KEY_BYTES..).ok_or(HandshakeError::Noise)?;
-        let hello = match read_one(payload)? {
-            Control::Hello(hello) => hello,
-            other => return Err(other.unexpected().into()),
-        };
+        let hello = read_one(payload)?.hello()?;
         // A KNOCK belongs to one handshake; with another nonce it is as good as none.
         let token = knock
             .filter(|(nonce, _)| *nonce == hello.nonce)
@@ -238,13 +235,11 @@ impl Answerer {
 }
 
 fn read_knock(body: &[u8]) -> Result<State, HandshakeError> {
-    match read_one(body)? {
-        Control::Knock(knock) => Ok(State::Knocked {
-            nonce: knock.nonce,
-            token: knock.token.to_vec(),
-        }),
-        other => Err(other.unexpected().into()),
-    }
+    let knock = read_one(body)?.knock()?;
+    Ok(State::Knocked {
+        nonce: knock.nonce,
+        token: knock.token.to_vec(),
+    })
 }
 
 /// The initiator's proof, and whether the identity it asked for talks to it.
@@ -255,10 +250,7 @@ fn read_auth(
     now: Moment,
     gate: &dyn Gatekeeper,
 ) -> Result<Proven, HandshakeError> {
-    let remote = match read_one(payload)? {
-        Control::Auth(auth) => verify(&auth, channel, local.network(), now)?,
-        other => return Err(other.unexpected().into()),
-    };
+    let remote = verify(&read_one(payload)?.auth()?, channel, local.network(), now)?;
     gate.admit(local, remote.principal())
         .map_err(|code| HandshakeError::NotAdmitted {
             local: *local,
@@ -287,9 +279,9 @@ fn read_ok(transport: &mut TransportState, frame: &[u8]) -> Result<(), Handshake
         (kind, _) => return Err(HandshakeError::FrameKind { kind }),
     };
     let plaintext = noise::unseal(transport, message)?;
-    match read_one(&plaintext)? {
-        Control::AuthOk => Ok(()),
-        Control::AuthFail { code } => Err(HandshakeError::Refused { code }),
-        other => Err(other.unexpected().into()),
+    let message = read_one(&plaintext)?;
+    match refused(&message) {
+        Some(refused) => Err(refused),
+        None => Ok(message.auth_ok()?),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clawchat_types::{Moment, Principal};
 use snow::{HandshakeState, TransportState};
 
-use super::exchange::{Channel, Exchange, Tell, read_refusal, split_frame, verify};
+use super::exchange::{Channel, Exchange, Tell, read_refusal, refused, split_frame, verify};
 use super::{Credentials, HandshakeEntropy, HandshakeError, PeerPair, noise};
 use crate::limits::TOKEN_BYTES;
 use crate::session::{Role, Session};
@@ -163,14 +163,12 @@ impl Dialer {
             (kind, _) => return Err(HandshakeError::FrameKind { kind }),
         };
         let payload = noise::read(noise, message)?;
-        match read_one(&payload)? {
-            Control::Hello(hello) => Ok(Channel {
-                initiator_nonce: self.nonce,
-                responder_nonce: hello.nonce,
-                remote_static: noise::remote_static(noise).ok_or(HandshakeError::Noise)?,
-            }),
-            other => Err(other.unexpected().into()),
-        }
+        let hello = read_one(&payload)?.hello()?;
+        Ok(Channel {
+            initiator_nonce: self.nonce,
+            responder_nonce: hello.nonce,
+            remote_static: noise::remote_static(noise).ok_or(HandshakeError::Noise)?,
+        })
     }
 
     fn send_auth(
@@ -220,15 +218,12 @@ impl Dialer {
         };
         let plaintext = noise::unseal(transport, message)?;
         let mut messages = Parser::new(&plaintext);
-        let auth = match super::next(&mut messages)? {
-            Control::Auth(auth) => auth,
-            Control::AuthFail { code } => return Err(HandshakeError::Refused { code }),
-            other => return Err(other.unexpected().into()),
-        };
-        match super::next(&mut messages)? {
-            Control::AuthOk => {}
-            other => return Err(other.unexpected().into()),
+        let first = super::next(&mut messages)?;
+        if let Some(refused) = refused(&first) {
+            return Err(refused);
         }
+        let auth = first.auth()?;
+        super::next(&mut messages)?.auth_ok()?;
         if let Some(third) = messages.next() {
             return Err(third?.unexpected().into());
         }

@@ -91,9 +91,7 @@ impl HandshakeError {
             Self::Refused { code } | Self::NotAdmitted { code, .. } => *code,
             Self::Timeout | Self::Unfinished => ErrorCode::Timeout,
             Self::UnknownPrincipal { .. } => ErrorCode::UnknownPrincipal,
-            Self::Attestation(AttestationError::Expired { .. } | AttestationError::NotYetValid { .. }) => {
-                ErrorCode::AuthExpired
-            }
+            Self::Attestation(AttestationError::Time(_)) => ErrorCode::AuthExpired,
             Self::Attestation(_)
             | Self::KeyMismatch { .. }
             | Self::PrincipalMismatch { .. }

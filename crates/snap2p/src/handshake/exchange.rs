@@ -103,10 +103,14 @@ pub(super) fn split_frame(frame: &[u8]) -> Result<(u8, &[u8]), HandshakeError> {
 /// The error a refusal stands for.
 pub(super) fn read_refusal(body: &[u8]) -> HandshakeError {
     match read_one(body) {
-        Ok(Control::AuthFail { code }) => HandshakeError::Refused { code },
-        Ok(other) => other.unexpected().into(),
+        Ok(message) => refused(&message).unwrap_or_else(|| message.unexpected().into()),
         Err(error) => error.into(),
     }
+}
+
+/// The error of an AUTH_FAIL.
+pub(super) fn refused(message: &Control<'_>) -> Option<HandshakeError> {
+    message.refusal().map(|code| HandshakeError::Refused { code })
 }
 
 /// What the peer's AUTH must agree with.

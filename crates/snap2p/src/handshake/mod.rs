@@ -4,7 +4,7 @@ mod answer;
 mod dial;
 mod error;
 mod exchange;
-mod noise;
+pub(crate) mod noise;
 
 use std::fmt;
 use std::sync::Arc;

@@ -16,10 +16,10 @@ const PATTERN: &str = "Noise_XX_25519_ChaChaPoly_SHA256";
 /// First bytes of the prologue.
 const PROLOGUE: &[u8] = b"snap2p/2.0.0";
 /// Bytes of an X25519 public key.
-pub(super) const KEY_BYTES: usize = 32;
+pub(crate) const KEY_BYTES: usize = 32;
 
 /// A handshake with this node key as static key, and this ephemeral.
-pub(super) fn start(
+pub(crate) fn start(
     initiator: bool,
     node_key: &NodeKey,
     peers: &PeerPair,
@@ -49,7 +49,7 @@ pub(super) fn start(
 }
 
 /// The next handshake message, with this payload.
-pub(super) fn write(noise: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+pub(crate) fn write(noise: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>, HandshakeError> {
     let mut message = vec![0; MAX_PRE_AUTH_FRAME];
     let length = noise
         .write_message(payload, &mut message)
@@ -59,7 +59,7 @@ pub(super) fn write(noise: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8
 }
 
 /// The payload of the peer's handshake message.
-pub(super) fn read(noise: &mut HandshakeState, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+pub(crate) fn read(noise: &mut HandshakeState, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
     let mut payload = vec![0; message.len()];
     let length = noise
         .read_message(message, &mut payload)
@@ -69,12 +69,12 @@ pub(super) fn read(noise: &mut HandshakeState, message: &[u8]) -> Result<Vec<u8>
 }
 
 /// The peer's static key, once it is known.
-pub(super) fn remote_static(noise: &HandshakeState) -> Option<[u8; KEY_BYTES]> {
+pub(crate) fn remote_static(noise: &HandshakeState) -> Option<[u8; KEY_BYTES]> {
     noise.get_remote_static()?.try_into().ok()
 }
 
 /// An encrypted message after the handshake.
-pub(super) fn seal(transport: &mut TransportState, plaintext: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+pub(crate) fn seal(transport: &mut TransportState, plaintext: &[u8]) -> Result<Vec<u8>, HandshakeError> {
     let mut message = vec![0; plaintext.len() + TAG_BYTES];
     let length = transport
         .write_message(plaintext, &mut message)
@@ -84,7 +84,7 @@ pub(super) fn seal(transport: &mut TransportState, plaintext: &[u8]) -> Result<V
 }
 
 /// The plaintext of the peer's encrypted message.
-pub(super) fn unseal(transport: &mut TransportState, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+pub(crate) fn unseal(transport: &mut TransportState, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
     let mut plaintext = vec![0; message.len()];
     let length = transport
         .read_message(message, &mut plaintext)

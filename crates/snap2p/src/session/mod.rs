@@ -398,12 +398,12 @@ impl Session {
 
     /// The stream, or `None` when it is gone already: what the peer sent before it knew is ignored.
     fn known(&mut self, id: u64) -> Result<Option<&mut Stream>, SessionError> {
-        let was_opened = if id % 2 == self.next_local % 2 {
-            id < self.next_local
+        let next = if id % 2 == self.next_local % 2 {
+            self.next_local
         } else {
-            id != 0 && id < self.next_remote
+            self.next_remote
         };
-        if was_opened {
+        if id != 0 && id < next {
             Ok(self.streams.get_mut(&id))
         } else {
             Err(SessionError::StreamState { id })

@@ -5,6 +5,7 @@ use clawchat_types::Principal;
 use serde::Deserialize;
 
 use super::WireError;
+use super::encode::{MAJOR_BYTES, MAJOR_UINT, Value, read_head, write_map};
 use crate::ErrorCode;
 use crate::limits::{
     MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, MAX_DATA_BYTES, MAX_FRAME, MAX_LABEL_BYTES, TOKEN_BYTES, VERSION,
@@ -64,7 +65,7 @@ pub(crate) struct Knock<'a> {
     pub(crate) token: &'a [u8],
 }
 
-impl Control<'_> {
+impl<'a> Control<'a> {
     /// The message type's number.
     pub(crate) fn number(&self) -> u64 {
         match self {
@@ -88,6 +89,46 @@ impl Control<'_> {
         WireError::Unexpected {
             message: self.number(),
         }
+    }
+
+    /// The HELLO that is due.
+    pub(crate) fn hello(self) -> Result<Hello, WireError> {
+        let Self::Hello(hello) = self else {
+            return Err(self.unexpected());
+        };
+        Ok(hello)
+    }
+
+    /// The AUTH that is due.
+    pub(crate) fn auth(self) -> Result<Auth<'a>, WireError> {
+        let Self::Auth(auth) = self else {
+            return Err(self.unexpected());
+        };
+        Ok(auth)
+    }
+
+    /// The AUTH_OK that is due.
+    pub(crate) fn auth_ok(self) -> Result<(), WireError> {
+        let Self::AuthOk = self else {
+            return Err(self.unexpected());
+        };
+        Ok(())
+    }
+
+    /// The KNOCK that is due.
+    pub(crate) fn knock(self) -> Result<Knock<'a>, WireError> {
+        let Self::Knock(knock) = self else {
+            return Err(self.unexpected());
+        };
+        Ok(knock)
+    }
+
+    /// The code, if this is an AUTH_FAIL.
+    pub(crate) fn refusal(&self) -> Option<ErrorCode> {
+        let Self::AuthFail { code } = self else {
+            return None;
+        };
+        Some(*code)
     }
 
     /// Appends the encoding.
@@ -120,7 +161,7 @@ impl Control<'_> {
             Self::AuthFail { code } | Self::Goodbye { code } => {
                 write_map(out, &[("c", Value::Uint(code.number().into())), t]);
             }
-            Self::Open { id, label } if label.is_empty() => write_map(out, &[("i", Value::Uint(*id)), t]),
+            Self::Open { id, label: "" } => write_map(out, &[("i", Value::Uint(*id)), t]),
             Self::Open { id, label } => {
                 write_map(out, &[("i", Value::Uint(*id)), ("l", Value::Text(label)), t]);
             }
@@ -393,38 +434,6 @@ struct KnockFields<'a> {
     n: &'a [u8],
 }
 
-const MAJOR_UINT: u8 = 0;
-const MAJOR_BYTES: u8 = 2;
-const MAJOR_TEXT: u8 = 3;
-const MAJOR_ARRAY: u8 = 4;
-const MAJOR_MAP: u8 = 5;
-
-enum Value<'a> {
-    Uint(u64),
-    Bytes(&'a [u8]),
-    Text(&'a str),
-    Texts(&'a [String]),
-}
-
-fn write_map(out: &mut Vec<u8>, entries: &[(&str, Value<'_>)]) {
-    write_head(out, MAJOR_MAP, entries.len() as u64);
-    for (key, value) in entries {
-        write_text(out, key);
-        match value {
-            Value::Uint(number) => write_head(out, MAJOR_UINT, *number),
-            Value::Bytes(bytes) => {
-                write_head(out, MAJOR_BYTES, bytes.len() as u64);
-                out.extend_from_slice(bytes);
-            }
-            Value::Text(text) => write_text(out, text),
-            Value::Texts(texts) => {
-                write_head(out, MAJOR_ARRAY, texts.len() as u64);
-                texts.iter().for_each(|text| write_text(out, text));
-            }
-        }
-    }
-}
-
 /// Appends a DATA message. `bytes` must not be empty or longer than [`MAX_DATA_BYTES`].
 pub(crate) fn write_data(out: &mut Vec<u8>, id: u64, bytes: &[u8]) {
     write_map(
@@ -435,54 +444,6 @@ pub(crate) fn write_data(out: &mut Vec<u8>, id: u64, bytes: &[u8]) {
             ("t", Value::Uint(DATA)),
         ],
     );
-}
-
-fn write_text(out: &mut Vec<u8>, text: &str) {
-    write_head(out, MAJOR_TEXT, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Major type and argument in the shortest form.
-fn write_head(out: &mut Vec<u8>, major: u8, argument: u64) {
-    let major = major << 5;
-    let bytes = argument.to_be_bytes();
-    match argument {
-        0..=23 => out.push(major | bytes[7]),
-        24..=0xff => out.extend_from_slice(&[major | 24, bytes[7]]),
-        0x100..=0xffff => {
-            out.push(major | 25);
-            out.extend_from_slice(&bytes[6..]);
-        }
-        0x1_0000..=0xffff_ffff => {
-            out.push(major | 26);
-            out.extend_from_slice(&bytes[4..]);
-        }
-        0x1_0000_0000.. => {
-            out.push(major | 27);
-            out.extend_from_slice(&bytes);
-        }
-    }
-}
-
-/// The argument of a head of this major type, if it is in the shortest form.
-fn read_head(bytes: &[u8], major: u8) -> Option<(u64, &[u8])> {
-    let (&first, rest) = bytes.split_first()?;
-    if first >> 5 != major {
-        return None;
-    }
-    let (width, least) = match first & 0x1f {
-        short @ 0..=23 => return Some((short.into(), rest)),
-        24 => (1, 24),
-        25 => (2, 1 << 8),
-        26 => (4, 1 << 16),
-        27 => (8, 1 << 32),
-        _ => return None,
-    };
-    let (number, rest) = rest.split_at_checked(width)?;
-    let number = number
-        .iter()
-        .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-    (number >= least).then_some((number, rest))
 }
 
 /// Most bytes a DATA message is longer than its data.

@@ -1,6 +1,7 @@
 //! Bytes on the wire: the outer frames and the control messages inside them.
 
 mod control;
+mod encode;
 mod frame;
 
 pub(crate) use self::control::{
