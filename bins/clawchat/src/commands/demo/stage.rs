@@ -1,0 +1,283 @@
+//! The two gateways of the demonstration: making them, talking to them, and leaving nothing behind.
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clawchat_ipc::{ErrorCode, Request};
+use clawchat_types::Content;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::commands::{Context, setup};
+use crate::failure::{Failure, Outcome};
+use crate::gone;
+use crate::link::Link;
+use crate::program::{self, Launch};
+use crate::settings::Settings;
+
+/// How long a gateway may take to end when it is told to.
+const END_LIMIT: Duration = Duration::from_secs(6);
+/// How often a free pair of ports is looked for.
+const PORT_ATTEMPTS: u32 = 50;
+
+/// The folder of the demonstration and the processes it started. Clones stand for the same.
+#[derive(Clone)]
+pub(super) struct Stage {
+    folder: std::path::PathBuf,
+    held: Arc<Mutex<Held>>,
+}
+
+struct Held {
+    folder: Option<TempDir>,
+    processes: Vec<Pid>,
+    cleared: bool,
+}
+
+/// One of the two.
+pub(super) struct Side {
+    pub(super) name: &'static str,
+    pub(super) principal: String,
+    pub(super) address: String,
+    settings: Settings,
+}
+
+impl Stage {
+    /// An empty stage in a new temporary folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub(super) fn new() -> Outcome<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("clawchat-demo-")
+            .tempdir()
+            .map_err(|error| {
+                Failure::new(ErrorCode::Io, format!("cannot make a temporary folder: {error}"))
+                    .hint("set TMPDIR to a folder you may write to")
+            })?;
+        let path = folder.path().to_owned();
+        let held = Held {
+            folder: Some(folder),
+            processes: Vec::new(),
+            cleared: false,
+        };
+        Ok(Self {
+            folder: path,
+            held: Arc::new(Mutex::new(held)),
+        })
+    }
+
+    /// Where everything is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Sets a gateway up and starts it.
+    ///
+    /// # Errors
+    /// Whatever keeps it from serving.
+    pub(super) fn enter(&self, context: &Context, name: &'static str) -> Outcome<Side> {
+        let settings = context.settings.elsewhere(self.folder.join(name));
+        let own = Context {
+            settings: settings.clone(),
+            screen: context.screen,
+        };
+        let port = free_ports()?;
+        let request = Request::GatewayInit {
+            port: Some(port),
+            nick: Some(setup::parsed_nick(name)?),
+            network: None,
+            password: None,
+            mnemonic: None,
+            migrate: Some(false),
+        };
+        setup::admin(&own, request)?;
+        let event = program::start_known(&settings.home, &Launch::default(), |process| {
+            self.remember(process)
+        })?;
+        let text = |name: &str| {
+            event
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        Ok(Side {
+            name,
+            principal: text("principal"),
+            address: nearest(&event),
+            settings,
+        })
+    }
+
+    /// Ends every process and removes the folder. A second call, also from another thread, waits for the first.
+    pub(super) fn clear(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.cleared = true;
+        let processes = std::mem::take(&mut held.processes);
+        for process in &processes {
+            // One that has ended already needs no signal. Its id is still its own: it was not waited for.
+            let _ = kill_process(*process, Signal::TERM);
+        }
+        for process in processes {
+            if gone::process_ended(process, END_LIMIT) != Some(true) {
+                let _ = kill_process(process, Signal::KILL);
+            }
+        }
+        // What cannot be removed now is left to the system's own cleaning of temporary folders.
+        drop(held.folder.take());
+    }
+
+    fn remember(&self, process: u32) {
+        let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else {
+            return;
+        };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.cleared {
+            let _ = kill_process(pid, Signal::TERM);
+        } else {
+            held.processes.push(pid);
+        }
+    }
+}
+
+impl Side {
+    /// Remembers where the other one is, under its name.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(super) fn learn(&self, other: &Self) -> Outcome {
+        let principal = other.principal.parse().map_err(|_| {
+            Failure::new(
+                ErrorCode::Internal,
+                format!("{} said no principal at its start", other.name),
+            )
+        })?;
+        let request = Request::PeerAdd {
+            principal: Some(principal),
+            address: Some(other.address.clone()),
+            alias: Some(other.name.to_owned()),
+            invite: None,
+        };
+        self.link()?.call(None, request).map(drop)
+    }
+
+    /// Asks this gateway something that may take as long as `wait`.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(super) fn call_waiting(&self, request: Request, wait: Duration) -> Outcome<Value> {
+        self.link()?.call_waiting(None, request, wait)
+    }
+
+    /// The next message nobody has read yet.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub(super) fn next_message(&self, limit: Duration) -> Outcome<Value> {
+        let request = Request::Recv {
+            since: None,
+            timeout: Some(limit),
+            from: None,
+            limit: Some(1),
+            unread: true,
+            after: None,
+        };
+        let messages = self.call_waiting(request, limit)?;
+        let first = messages.as_array().and_then(|messages| messages.first());
+        first
+            .cloned()
+            .ok_or_else(|| Failure::new(ErrorCode::Timeout, format!("{} received nothing", self.name)))
+    }
+
+    /// Answers a message and waits until the answer is delivered.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(super) fn reply(&self, message: &Value, content: Content) -> Outcome {
+        let id = message.get("id").and_then(Value::as_str).unwrap_or_default();
+        let reply_to = id
+            .parse()
+            .map_err(|_| Failure::new(ErrorCode::Internal, format!("{id:?} is not a message id")))?;
+        let request = Request::Reply {
+            reply_to,
+            content,
+            payload: None,
+            wait: Some(END_LIMIT),
+            expires: None,
+        };
+        self.call_waiting(request, END_LIMIT).map(drop)
+    }
+
+    fn link(&self) -> Outcome<Link> {
+        Link::open(&self.settings.home, &self.settings.socket())
+    }
+}
+
+/// A port that is free for TCP and UDP, and the next one for TCP: what a gateway listens on.
+fn free_ports() -> Outcome<u16> {
+    let any = Ipv4Addr::UNSPECIFIED;
+    for _ in 0..PORT_ATTEMPTS {
+        let Ok(first) = TcpListener::bind((any, 0)) else {
+            continue;
+        };
+        let Ok(port) = first.local_addr().map(|address| address.port()) else {
+            continue;
+        };
+        let Some(next) = port.checked_add(1) else { continue };
+        if UdpSocket::bind((any, port)).is_ok() && TcpListener::bind((any, next)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Failure::new(ErrorCode::Network, "found no free pair of ports").hint("try again"))
+}
+
+/// The address that stays on this machine, else the first.
+fn nearest(event: &Value) -> String {
+    let addresses = || {
+        event
+            .get("multiaddrs")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+    };
+    let plain = |address: &&str| address.starts_with("/ip4/127.0.0.1/tcp/") && !address.contains("/ws");
+    addresses()
+        .find(plain)
+        .or_else(|| addresses().next())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_address_is_plain_tcp_on_loopback() {
+        let event = json!({"multiaddrs": [
+            "/ip4/10.0.0.1/tcp/1/p2p/x", "/ip4/127.0.0.1/tcp/2/ws/p2p/x", "/ip4/127.0.0.1/tcp/1/p2p/x",
+        ]});
+        assert_eq!(nearest(&event), "/ip4/127.0.0.1/tcp/1/p2p/x");
+        assert_eq!(
+            nearest(&json!({"multiaddrs": ["/ip4/10.0.0.1/tcp/1"]})),
+            "/ip4/10.0.0.1/tcp/1"
+        );
+        assert_eq!(nearest(&json!({})), "");
+    }
+
+    #[test]
+    fn a_cleared_stage_leaves_no_folder() {
+        let stage = Stage::new().unwrap();
+        let folder = stage.folder().to_owned();
+        assert!(folder.is_dir());
+        stage.clear();
+        assert!(!folder.exists());
+        stage.clear();
+    }
+}
