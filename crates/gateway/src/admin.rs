@@ -47,13 +47,29 @@ impl Applied {
 
 /// Carries out an administrative request in a home that has a configuration. `as_` is whom the request speaks
 /// for, `loaded` tells which identities are being served. The files and `config` are changed together or not at
-/// all.
+/// all. A change is made to the file as it is now: what the operator has edited since `config` was read is kept,
+/// and is in `config` afterwards.
 ///
 /// Aliases of peers are unknown here: resolve them before `identity_allow` and `identity_deny`.
 ///
 /// # Errors
 /// What the request could not do; [`ErrorCode::Unsupported`] for requests that are none of administration.
 pub fn apply(
+    lock: &HomeLock,
+    config: &mut GatewayConfig,
+    as_: Option<&str>,
+    request: Request,
+    loaded: &dyn Fn(&Principal) -> bool,
+) -> Result<Applied, Failure> {
+    let mut current = configured(lock)?.unwrap_or_else(|| config.clone());
+    let applied = perform(lock, &mut current, as_, request, loaded)?;
+    if !matches!(applied.effect, Effect::Nothing) {
+        *config = current;
+    }
+    Ok(applied)
+}
+
+fn perform(
     lock: &HomeLock,
     config: &mut GatewayConfig,
     as_: Option<&str>,

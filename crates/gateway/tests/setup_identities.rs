@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use clawchat_gateway::admin::run_offline;
-use clawchat_gateway::config::GatewayConfig;
+use clawchat_gateway::admin::{Effect, apply, run_offline};
+use clawchat_gateway::config::{GatewayConfig, NewIdentity};
 use clawchat_gateway::home::{Home, Purpose};
 use clawchat_gateway::setup::{self, SetupError, Unsealed};
 use clawchat_ipc::{Call, ErrorCode, Failure, Request, Secret};
@@ -19,6 +19,7 @@ const OTHER_PASSWORD: &str = "another password";
 /// The vector `testnet-nick`: sealed with [`PASSWORD`], calling itself alice.
 const VECTOR: &str = "stacks:ST3YZM3S1P75KA4B60HDZEX9496TTATN5PVD94DFF";
 const VECTOR_NODE: &str = "bd7889697e2007c0407578366ad8618bcc579e3ef7b452601e84c0cff2ec5d60";
+const PEER: &str = "stacks:ST1JAHE8GEHB0MCBGR8J6W0AA7TJEE1XKFSD2Q80H";
 const VECTOR_WORDS: &str = "script legal jacket execute void plate brisk strong wisdom property crouch cactus \
     valid mule eyebrow toe stairs rain priority cave broccoli poem when like";
 
@@ -281,8 +282,7 @@ fn identities_come_go_and_come_back_with_their_folder() {
 
 #[test]
 fn another_network_is_refused_before_any_key_is_made() {
-    let (_dir, home) = new_home();
-    run(&home, init(Some(PASSWORD), None)).unwrap();
+    let (_dir, home) = prepared_home();
     let request = Request::IdentityCreate {
         nick: None,
         network: Some(clawchat_types::Network::Mainnet),
@@ -303,8 +303,7 @@ fn another_network_is_refused_before_any_key_is_made() {
 
 #[test]
 fn names_and_access_lists_need_no_password() {
-    let (_dir, home) = new_home();
-    let made = run(&home, init(Some(PASSWORD), None)).unwrap();
+    let (_dir, home) = prepared_home();
     let named = run(
         &home,
         Request::IdentitySetNick {
@@ -314,11 +313,8 @@ fn names_and_access_lists_need_no_password() {
     )
     .unwrap();
     assert_eq!(named["nick"], "al");
-    assert_eq!(
-        named["displayName"],
-        format!("{}(al)", made["principal"].as_str().unwrap())
-    );
-    assert!(named["publicKey"].is_string());
+    assert_eq!(named["displayName"], format!("{}(al)", VECTOR));
+    assert!(named["publicKey"] == VECTOR_NODE);
 
     let edit = |who: &str, peer: &str, allow| {
         let (who, peer) = (who.to_owned(), peer.to_owned());
@@ -329,12 +325,12 @@ fn names_and_access_lists_need_no_password() {
         };
         run(&home, request)
     };
-    let denied = edit("al", VECTOR, false).unwrap();
-    assert_eq!(denied["deniedPeers"], json!([VECTOR]));
+    let denied = edit("al", PEER, false).unwrap();
+    assert_eq!(denied["deniedPeers"], json!([PEER]));
     assert_eq!(denied["allowedRemotePeers"], json!(["*"]));
-    assert_eq!(edit("al", VECTOR, true).unwrap()["deniedPeers"], json!([]));
+    assert_eq!(edit("al", PEER, true).unwrap()["deniedPeers"], json!([]));
     assert_eq!(
-        edit("nobody", VECTOR, true).unwrap_err().code,
+        edit("nobody", PEER, true).unwrap_err().code,
         ErrorCode::NoSuchIdentity
     );
     assert_eq!(
@@ -350,6 +346,36 @@ fn names_and_access_lists_need_no_password() {
     assert_eq!(cleared["nick"], Value::Null);
     let error = call(&home, Request::IdentityShow { password: None }, Some("nobody")).unwrap_err();
     assert_eq!(error.code, ErrorCode::NoSuchIdentity);
+}
+
+#[test]
+fn an_edit_keeps_what_the_operator_has_written_meanwhile() {
+    let (_dir, home) = prepared_home();
+    let lock = home.lock(Purpose::Daemon).unwrap();
+    let mut config = GatewayConfig::load(&home).unwrap();
+    let by_hand = config.to_text().replace("9000", "9500");
+    fs::write(home.config_path(), &by_hand).unwrap();
+
+    let name = |config: &mut GatewayConfig, nick: &str| {
+        let nick = nick.parse().unwrap();
+        apply(
+            &lock,
+            config,
+            None,
+            Request::IdentitySetNick { nick, password: None },
+            &|_| false,
+        )
+    };
+    assert!(matches!(name(&mut config, "al").unwrap().effect, Effect::Changed));
+    assert_eq!(config.p2p_port(), 9500);
+    assert_eq!(GatewayConfig::load(&home).unwrap(), config);
+
+    fs::write(home.config_path(), "{").unwrap();
+    let before = config.clone();
+    let refused = name(&mut config, "other").unwrap_err();
+    assert!(refused.message.contains("gateway-config.json"), "{refused}");
+    assert_eq!(config, before);
+    assert_eq!(fs::read_to_string(home.config_path()).unwrap(), "{");
 }
 
 #[test]
@@ -436,6 +462,20 @@ fn the_keys_in_a_folder_must_be_those_of_its_name() {
 fn new_home() -> (tempfile::TempDir, Home) {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path().join("home"));
+    (dir, home)
+}
+
+/// A gateway with the identity of the vector, made without the time sealing takes.
+fn prepared_home() -> (tempfile::TempDir, Home) {
+    let (dir, home) = new_home();
+    let lock = home.lock(Purpose::Request).unwrap();
+    let principal: Principal = VECTOR.parse().unwrap();
+    let config = GatewayConfig::initial(9000, &NewIdentity::new(principal, None)).unwrap();
+    config.save(&lock).unwrap();
+    fs::create_dir_all(home.identity_dir(&principal)).unwrap();
+    fs::copy(keystore("testnet-nick"), home.keystore_path(&principal)).unwrap();
+    let facts = json!({"principal": VECTOR, "publicKey": VECTOR_NODE});
+    fs::write(home.public_facts_path(&principal), facts.to_string()).unwrap();
     (dir, home)
 }
 
