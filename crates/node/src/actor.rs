@@ -444,7 +444,9 @@ impl Actor {
         let seen = self.swarm.behaviour().connections.ip(connection_id);
         if let Some(peer) = address::from_libp2p(&peer_id) {
             let locators = address::usable_of_peer(&info.listen_addrs, &peer, seen);
-            self.view.identified(&peer, locators);
+            if self.view.identified(&peer, locators) {
+                self.emit(NodeEvent::PeerIdentified { peer });
+            }
         }
     }
 

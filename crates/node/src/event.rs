@@ -23,6 +23,11 @@ pub enum NodeEvent {
         /// The peer's gateway.
         peer: PeerId,
     },
+    /// A connected peer told where it listens: see [`Node::peer_locators`](crate::Node::peer_locators).
+    PeerIdentified {
+        /// The peer's gateway.
+        peer: PeerId,
+    },
     /// Our own addresses changed: see [`Node::locators`](crate::Node::locators).
     ListenersChanged,
 }

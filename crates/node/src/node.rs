@@ -221,10 +221,14 @@ impl View {
         self.lock().peers.remove(peer);
     }
 
-    /// A connected peer told where it listens.
-    pub(crate) fn identified(&self, peer: &PeerId, locators: Vec<Locator>) {
-        if let Some(known) = self.lock().peers.get_mut(peer) {
-            *known = locators;
+    /// A connected peer told where it listens. Says whether that is news.
+    pub(crate) fn identified(&self, peer: &PeerId, locators: Vec<Locator>) -> bool {
+        match self.lock().peers.get_mut(peer) {
+            Some(known) if *known != locators => {
+                *known = locators;
+                true
+            }
+            Some(_) | None => false,
         }
     }
 

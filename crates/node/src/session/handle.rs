@@ -91,7 +91,7 @@ impl SessionHandle {
     }
 
     /// Opens a stream. It is usable at once; a peer that does not want it resets it. The label says what it
-    /// is for: at most 64 visible ASCII characters. Safe to drop.
+    /// is for: at most 64 visible ASCII characters, no spaces. Safe to drop.
     ///
     /// # Errors
     /// [`StreamError::Refused`] when too many streams are open or the label cannot be one,

@@ -415,9 +415,12 @@ mod tests {
         assert_eq!(table.connections.best(&peer), Some(relayed));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_is_ended_after_a_while() {
-        let mut table = Table::new(Limits::default());
+        let mut table = Table::new(Limits {
+            stranger_timeout: std::time::Duration::from_millis(20),
+            ..Limits::default()
+        });
         let friend = table.with_session(PeerId::random(), "192.0.2.1");
         let silent = table.dialed_in(PeerId::random(), "192.0.2.2").unwrap();
         let closed = std::future::poll_fn(|cx| table.connections.poll(cx)).await;

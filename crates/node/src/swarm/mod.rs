@@ -81,8 +81,7 @@ pub(crate) fn build(key: &Keypair, limits: &Limits) -> Result<Swarm<Behaviour>, 
 
 /// TCP, WebSocket over TCP, and QUIC; names resolved for all of them.
 fn transport(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
-    let system = |error: &dyn std::fmt::Display| StartError::System(error.to_string());
-    let noise = noise::Config::new(key).map_err(|error| system(&error))?;
+    let noise = noise::Config::new(key).map_err(|error| StartError::System(error.to_string()))?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
 
     let mut over_websocket = websocket::Config::new(with_names(tcp));
@@ -92,21 +91,28 @@ fn transport(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartErro
         .authenticate(noise.clone())
         .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let over_tcp = with_names(tcp)
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let mut quic = quic::Config::new(key);
-    quic.max_concurrent_stream_limit = MAX_QUIC_STREAMS;
-    let over_quic = with_names(|| quic::tokio::Transport::new(quic.clone()))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let over_tcp = || {
+        tcp()
+            .upgrade(Version::V1Lazy)
+            .authenticate(noise.clone())
+            .multiplex(yamux())
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+    };
+    let over_quic = || {
+        let mut config = quic::Config::new(key);
+        config.max_concurrent_stream_limit = MAX_QUIC_STREAMS;
+        quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+    };
 
-    // WebSocket first: the plain TCP transport would not mind the `/ws` behind its address.
+    // WebSocket comes first and takes nothing else. Names are resolved around the other two together: what
+    // resolves names takes any address, so nothing behind it would ever be asked.
+    let plain = with_names(|| {
+        over_tcp()
+            .or_transport(over_quic())
+            .map(|either, _| either.into_inner())
+    });
     let all = over_websocket
-        .or_transport(over_tcp)
-        .map(|either, _| either.into_inner())
-        .or_transport(over_quic)
+        .or_transport(plain)
         .map(|either, _| either.into_inner());
     Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT).boxed())
 }

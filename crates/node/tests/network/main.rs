@@ -1,0 +1,7 @@
+//! Nodes that talk over real sockets on the loopback interface.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod dialing;
+mod sessions;
+mod streams;
+mod support;

@@ -1,0 +1,234 @@
+//! Gateways for tests: a node on loopback ports of the system's choice, with people of the testkit hosted.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clawchat_identity::{Identity, NodeKey};
+use clawchat_node::{
+    Credentials, ErrorCode, Gatekeeper, Limits, Node, NodeConfig, NodeEvent, SessionHandle, SessionOpenError,
+    Stream,
+};
+use clawchat_testkit::{Person, attestation_from};
+use clawchat_types::{Locator, PeerId, Principal, UnixSeconds};
+use tokio::sync::mpsc;
+
+/// No step of any test takes longer, or it fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits, but not for ever.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("this takes too long")
+}
+
+/// What an identity proves itself with, as of now.
+pub(crate) fn credentials_of(identity: &Identity) -> Credentials {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock after 1970");
+    let now = UnixSeconds(i64::try_from(now.as_secs()).expect("a clock before the end of time"));
+    let seed = *identity.node_key().seed();
+    Credentials {
+        node_key: Arc::new(NodeKey::from_seed(seed)),
+        attestation: attestation_from(identity, now),
+    }
+}
+
+/// The same for somebody of the testkit.
+pub(crate) fn credentials(person: Person) -> Credentials {
+    credentials_of(&person.identity())
+}
+
+/// Who is hosted, the first one by default, and who is kept out.
+#[derive(Default)]
+pub(crate) struct Hosted {
+    people: Vec<Credentials>,
+    refused: Mutex<HashSet<Principal>>,
+}
+
+impl Hosted {
+    pub(crate) fn new(people: &[Person]) -> Self {
+        Self {
+            people: people.iter().map(|person| credentials(*person)).collect(),
+            refused: Mutex::default(),
+        }
+    }
+}
+
+impl Gatekeeper for Hosted {
+    fn credentials_for(&self, target: Option<&Principal>, _: Option<&[u8]>) -> Option<Credentials> {
+        let mut people = self.people.iter();
+        match target {
+            None => people.next(),
+            Some(target) => people.find(|hosted| hosted.principal() == target),
+        }
+        .cloned()
+    }
+
+    fn admit(&self, _: &Principal, remote: &Principal) -> Result<(), ErrorCode> {
+        let refused = self.refused.lock().expect("not poisoned").contains(remote);
+        if refused {
+            Err(ErrorCode::NotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    pub(crate) node: Node,
+    pub(crate) events: mpsc::Receiver<NodeEvent>,
+    hosted: Arc<Hosted>,
+    people: Vec<Person>,
+}
+
+impl Gateway {
+    /// Hosts these people; the first one's node key names the gateway.
+    pub(crate) async fn start(people: &[Person]) -> Self {
+        Self::start_with(people, Limits::default()).await
+    }
+
+    /// The same with limits.
+    pub(crate) async fn start_with(people: &[Person], limits: Limits) -> Self {
+        let config = NodeConfig {
+            limits,
+            ..config(people[0])
+        };
+        let hosted = Arc::new(Hosted::new(people));
+        let (node, events) = Node::start(config, Arc::clone(&hosted) as _)
+            .await
+            .expect("free ports");
+        assert_eq!(node.skipped(), []);
+        Self {
+            node,
+            events,
+            hosted,
+            people: people.to_vec(),
+        }
+    }
+
+    /// Admits a person no more.
+    pub(crate) fn refuse(&self, person: Person) {
+        self.hosted
+            .refused
+            .lock()
+            .expect("not poisoned")
+            .insert(person.principal());
+    }
+
+    /// Where it listens, by transport: `tcp`, `quic-v1` or `ws`.
+    pub(crate) fn over(&self, transport: &str) -> Vec<Locator> {
+        let of_kind = |locator: &Locator| {
+            let text = locator.as_str();
+            text.contains(&format!("/{transport}/")) && (transport != "tcp" || !text.contains("/ws/"))
+        };
+        let found: Vec<Locator> = self.node.locators().into_iter().filter(of_kind).collect();
+        assert!(
+            !found.is_empty(),
+            "listens on {transport}: {:?}",
+            self.node.locators()
+        );
+        found
+    }
+
+    /// The socket address of its TCP listener.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        let locator = self.over("tcp").remove(0);
+        let mut words = locator.as_str().split('/').skip(2);
+        let (ip, port) = (words.next().expect("an IP"), words.nth(1).expect("a port"));
+        format!("{ip}:{port}").parse().expect("a socket address")
+    }
+
+    /// Connects to another gateway over TCP.
+    pub(crate) async fn connect(&self, to: &Self) -> PeerId {
+        within(self.node.connect(&to.over("tcp")))
+            .await
+            .expect("a connection")
+            .peer
+    }
+
+    /// Opens a session as its first person with the first person of another gateway.
+    pub(crate) async fn session(&self, to: &Self) -> SessionHandle {
+        let peer = self.connect(to).await;
+        self.open(&peer, Some(to.people[0])).await.expect("a session")
+    }
+
+    /// Opens a session as its first person with a connected peer.
+    pub(crate) async fn open(
+        &self,
+        peer: &PeerId,
+        target: Option<Person>,
+    ) -> Result<SessionHandle, SessionOpenError> {
+        let target = target.map(Person::principal);
+        within(self.node.open_session(peer, credentials(self.people[0]), target)).await
+    }
+
+    /// The next session a peer opens.
+    pub(crate) async fn inbound(&mut self) -> SessionHandle {
+        let event = self.event(|event| matches!(event, NodeEvent::Session(_))).await;
+        let NodeEvent::Session(session) = event else {
+            panic!("just looked")
+        };
+        session
+    }
+
+    /// The next event of a kind; others are passed over.
+    pub(crate) async fn event(&mut self, wanted: impl Fn(&NodeEvent) -> bool) -> NodeEvent {
+        within(async {
+            loop {
+                let event = self.events.recv().await.expect("the node runs");
+                if wanted(&event) {
+                    return event;
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The configuration of a test gateway.
+pub(crate) fn config(person: Person) -> NodeConfig {
+    NodeConfig::loopback(*person.identity().node_key().seed())
+}
+
+/// Accepts one stream and sends back what comes, until the peer finishes.
+pub(crate) async fn echo_one(session: &SessionHandle) {
+    let mut stream = session.accept().await.expect("a stream").accept();
+    while let Some(bytes) = stream.read().await {
+        stream
+            .write_all(bytes.expect("an unbroken stream"))
+            .await
+            .expect("an unbroken stream");
+    }
+    stream.finish();
+}
+
+/// Everything until the peer finishes.
+pub(crate) async fn read_all(stream: &mut Stream) -> Vec<u8> {
+    within(async {
+        let mut all = Vec::new();
+        while let Some(bytes) = stream.read().await {
+            all.extend_from_slice(&bytes.expect("an unbroken stream"));
+        }
+        all
+    })
+    .await
+}
+
+/// Reads exactly so many bytes.
+pub(crate) async fn read_exactly(stream: &mut Stream, count: usize) -> Vec<u8> {
+    within(async {
+        let mut all = Vec::new();
+        while all.len() < count {
+            let bytes = stream.read().await.expect("more to come");
+            all.extend_from_slice(&bytes.expect("an unbroken stream"));
+        }
+        assert_eq!(all.len(), count);
+        all
+    })
+    .await
+}
