@@ -1,294 +1,440 @@
-//! The identities of one gateway: who is meant by a name, and whether a message reaches them.
+//! The identities of this gateway, and what happens to a message for one of them.
 
-use clawchat_types::{Nick, Principal, PrincipalError};
+use clawchat_types::{Network, Nick, Principal};
 
 use crate::acl::Acl;
 
-/// How much of an identity strangers may learn (SNaP2P v0.1, "Visibility").
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How far an identity shows itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Visibility {
-    /// May answer and push hints, also about itself.
+    /// May answer and push address hints, also about itself.
     Public,
-    /// Never pushes itself; answers only inside authenticated sessions.
+    /// Never pushes itself; answers inside authenticated sessions only.
     #[default]
     Private,
-    /// As private, and a knock with a valid invite must come first; without it the identity is not there.
+    /// Private, and unknown to whoever does not knock with a valid token first.
     Stealth,
 }
 
-/// A configured identity.
+/// One identity of this gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
+pub struct HostedIdentity {
     /// Who it is.
     pub principal: Principal,
-    /// Its name on this gateway.
+    /// Its local name.
     pub nick: Option<Nick>,
     /// Who may write to it.
     pub acl: Acl,
-    /// Who may know of it.
+    /// Whether its keys and store are open.
+    pub loaded: bool,
+    /// How far it shows itself.
     pub visibility: Visibility,
 }
 
-/// The identities a gateway is configured with, in the operator's order.
+/// All identities of this gateway, in the order of its configuration. All are of one network, and no principal or
+/// nickname occurs twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directory {
-    hosts: Vec<Host>,
-}
-
-/// What becomes of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes into the inbox of this identity.
-    Deliver {
-        /// Whose inbox.
-        identity: Principal,
-    },
-    /// It does not.
-    Refuse(Refusal),
-}
-
-/// Why a message is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The recipient's access list does not admit the sender.
-    #[error("refused by the recipient's access list (not_allowed)")]
-    NotAllowed,
-    /// No such identity here.
-    #[error("the recipient is not hosted here")]
-    UnknownRecipient,
-    /// Sender and recipient are on different Stacks networks.
-    #[error("sender and recipient are on different Stacks networks")]
-    WrongNetwork,
-}
-
-/// Why a text names nobody.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UnknownName {
-    /// It starts like a principal but is none.
-    #[error("\"{text}\" is not a principal: {error}")]
-    Malformed {
-        /// The text, shortened.
-        text: String,
-        /// What is wrong with it.
-        error: PrincipalError,
-    },
-    /// Neither a peer's alias nor the nickname of an identity here.
-    #[error("nobody is known as \"{text}\"")]
-    NoSuchName {
-        /// The text, shortened.
-        text: String,
-    },
+    identities: Vec<HostedIdentity>,
 }
 
 impl Directory {
-    /// A directory of these identities; the first is the default one.
+    /// No identities yet.
     #[must_use]
-    pub fn new(hosts: Vec<Host>) -> Self {
-        Self { hosts }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// The identities in the operator's order.
-    #[must_use]
-    pub fn hosts(&self) -> &[Host] {
-        &self.hosts
+    /// Adds an identity behind the others.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when it clashes with one that is here.
+    pub fn insert(&mut self, identity: HostedIdentity) -> Result<(), DirectoryError> {
+        let principal = identity.principal;
+        if self.get(&principal).is_some() {
+            return Err(DirectoryError::AlreadyHosted { principal });
+        }
+        self.check_nick(&principal, identity.nick.as_ref())?;
+        if let Some(hosted) = self.network().filter(|network| *network != principal.network()) {
+            return Err(DirectoryError::OtherNetwork { principal, hosted });
+        }
+        self.identities.push(identity);
+        Ok(())
     }
 
-    /// The identity of this principal.
-    #[must_use]
-    pub fn host(&self, principal: &Principal) -> Option<&Host> {
-        self.hosts.iter().find(|host| host.principal == *principal)
+    /// Takes an identity out.
+    pub fn remove(&mut self, principal: &Principal) -> Option<HostedIdentity> {
+        let index = self
+            .identities
+            .iter()
+            .position(|identity| identity.principal == *principal)?;
+        Some(self.identities.remove(index))
     }
 
-    /// The identity of this principal text or nickname (case counts). A principal wins over an equal nickname.
+    /// Renames an identity. `Ok(false)` when it is not hosted here.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NickTaken`].
+    pub fn set_nick(&mut self, principal: &Principal, nick: Option<Nick>) -> Result<bool, DirectoryError> {
+        self.check_nick(principal, nick.as_ref())?;
+        Ok(self.change(principal, |identity| identity.nick = nick))
+    }
+
+    /// Replaces an access list. False when the identity is not hosted here.
+    pub fn set_acl(&mut self, principal: &Principal, acl: Acl) -> bool {
+        self.change(principal, |identity| identity.acl = acl)
+    }
+
+    /// Notes whether an identity is open. False when it is not hosted here.
+    pub fn set_loaded(&mut self, principal: &Principal, loaded: bool) -> bool {
+        self.change(principal, |identity| identity.loaded = loaded)
+    }
+
+    /// Changes how far an identity shows itself. False when it is not hosted here.
+    pub fn set_visibility(&mut self, principal: &Principal, visibility: Visibility) -> bool {
+        self.change(principal, |identity| identity.visibility = visibility)
+    }
+
+    /// All identities.
+    pub fn iter(&self) -> impl Iterator<Item = &HostedIdentity> {
+        self.identities.iter()
+    }
+
+    /// The network all identities are of; `None` without identities.
     #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<&Host> {
+    pub fn network(&self) -> Option<Network> {
+        self.identities
+            .first()
+            .map(|identity| identity.principal.network())
+    }
+
+    /// The identity of that principal.
+    #[must_use]
+    pub fn get(&self, principal: &Principal) -> Option<&HostedIdentity> {
+        self.identities
+            .iter()
+            .find(|identity| identity.principal == *principal)
+    }
+
+    /// The identity a person means: the text of its principal, or its nickname with exactly these letters.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&HostedIdentity> {
         match name.parse() {
-            Ok(principal) => self.host(&principal),
+            Ok(principal) => self.get(&principal),
             Err(_) => self
-                .hosts
+                .identities
                 .iter()
-                .find(|host| host.nick.as_ref().is_some_and(|nick| nick.as_str() == name)),
+                .find(|identity| identity.nick.as_ref().is_some_and(|n| n.as_str() == name)),
         }
     }
 
-    /// Whether a message from another gateway reaches `to`.
+    /// The identity that acts when nobody is named.
+    #[must_use]
+    pub fn first_loaded(&self) -> Option<&HostedIdentity> {
+        self.identities.iter().find(|identity| identity.loaded)
+    }
+
+    /// The identity that acts for a request: the one named, or the first one loaded.
+    ///
+    /// # Errors
+    /// [`NoSuchIdentity`].
+    pub fn acting(&self, name: Option<&str>) -> Result<&HostedIdentity, NoSuchIdentity> {
+        match name {
+            None => self.first_loaded().ok_or(NoSuchIdentity::NoneLoaded),
+            Some(name) => match self.by_name(name) {
+                None => Err(NoSuchIdentity::Unknown {
+                    name: name.to_owned(),
+                }),
+                Some(identity) if !identity.loaded => Err(NoSuchIdentity::NotLoaded {
+                    name: name.to_owned(),
+                }),
+                Some(identity) => Ok(identity),
+            },
+        }
+    }
+
+    /// What happens to a message that an authenticated remote principal sends.
     #[must_use]
     pub fn inbound(&self, from: &Principal, to: &Principal) -> Verdict {
-        self.verdict(from, to, |acl| acl.admits_remote(from))
+        self.verdict(from, to, |identity| identity.acl.admits_remote(from))
     }
 
-    /// Whether a message between two identities of this gateway reaches `to`. To oneself it always does.
+    /// What happens to a message from one identity of this gateway to another, or to itself, which is always
+    /// allowed.
     #[must_use]
     pub fn local(&self, from: &Principal, to: &Principal) -> Verdict {
-        self.verdict(from, to, |acl| from == to || acl.admits_local(from))
+        self.verdict(from, to, |identity| from == to || identity.acl.admits_local(from))
     }
 
-    fn verdict(&self, from: &Principal, to: &Principal, admits: impl FnOnce(&Acl) -> bool) -> Verdict {
-        let Some(host) = self.host(to) else {
-            return Verdict::Refuse(Refusal::UnknownRecipient);
-        };
+    fn verdict(
+        &self,
+        from: &Principal,
+        to: &Principal,
+        admits: impl FnOnce(&HostedIdentity) -> bool,
+    ) -> Verdict {
         if from.network() != to.network() {
             return Verdict::Refuse(Refusal::WrongNetwork);
         }
-        if admits(&host.acl) {
-            Verdict::Deliver { identity: *to }
-        } else {
-            Verdict::Refuse(Refusal::NotAllowed)
+        match self.get(to) {
+            None => Verdict::Refuse(Refusal::UnknownRecipient),
+            Some(identity) if !identity.loaded => Verdict::Refuse(Refusal::NotLoaded),
+            Some(identity) if !admits(identity) => Verdict::Refuse(Refusal::NotAllowed),
+            Some(identity) => Verdict::Deliver {
+                identity: identity.principal,
+            },
         }
     }
 
-    /// Whom a text means, in this order: a principal, the alias of a peer (`aliases`, asked only if needed), the
-    /// nickname of an identity here.
-    ///
-    /// # Errors
-    /// [`UnknownName`]; never a guess.
-    pub fn resolve(
-        &self,
-        text: &str,
-        aliases: impl FnOnce() -> Vec<(String, Principal)>,
-    ) -> Result<Principal, UnknownName> {
-        match text.parse() {
-            Ok(principal) => return Ok(principal),
-            Err(PrincipalError::Prefix) => {}
-            Err(error) => {
-                return Err(UnknownName::Malformed {
-                    text: shortened(text),
-                    error,
-                });
-            }
+    fn change(&mut self, principal: &Principal, change: impl FnOnce(&mut HostedIdentity)) -> bool {
+        let found = self
+            .identities
+            .iter_mut()
+            .find(|identity| identity.principal == *principal);
+        found.map(change).is_some()
+    }
+
+    fn check_nick(&self, principal: &Principal, nick: Option<&Nick>) -> Result<(), DirectoryError> {
+        let Some(nick) = nick else { return Ok(()) };
+        let holder = self
+            .identities
+            .iter()
+            .find(|identity| identity.nick.as_ref() == Some(nick));
+        match holder {
+            Some(holder) if holder.principal != *principal => Err(DirectoryError::NickTaken {
+                nick: nick.clone(),
+                principal: holder.principal,
+            }),
+            Some(_) | None => Ok(()),
         }
-        if let Some((_, principal)) = aliases().into_iter().find(|(alias, _)| alias == text) {
-            return Ok(principal);
-        }
-        self.by_name(text)
-            .map(|host| host.principal)
-            .ok_or_else(|| UnknownName::NoSuchName {
-                text: shortened(text),
-            })
     }
 }
 
-/// Names come from outside and end up in messages and logs.
-fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+/// What to do with a message. There is no third way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It belongs into the inbox of this identity.
+    Deliver {
+        /// The recipient.
+        identity: Principal,
+    },
+    /// It is not taken.
+    Refuse(Refusal),
+}
+
+/// Why a message is not taken. What a stranger is told may say less: an identity that is not loaded is as unknown to
+/// it as one that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The recipient's access list does not let the sender write.
+    #[error("the recipient does not accept messages from this principal")]
+    NotAllowed,
+    /// The recipient is not hosted here.
+    #[error("the recipient is not hosted at this gateway")]
+    UnknownRecipient,
+    /// Sender and recipient are of different Stacks networks.
+    #[error("sender and recipient belong to different networks (SP… is mainnet, ST… is testnet)")]
+    WrongNetwork,
+    /// The recipient is hosted here, but not open at the moment.
+    #[error("the recipient's identity is not loaded")]
+    NotLoaded,
+}
+
+/// Why an identity cannot be added or renamed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// It is here already.
+    #[error("{principal} is hosted here already")]
+    AlreadyHosted {
+        /// The identity.
+        principal: Principal,
+    },
+    /// The nickname means somebody else.
+    #[error("the nickname \"{nick}\" belongs to {principal}")]
+    NickTaken {
+        /// The nickname.
+        nick: Nick,
+        /// Whose it is.
+        principal: Principal,
+    },
+    /// Identities of different networks cannot share a gateway.
+    #[error("{principal} is a {} identity, this gateway hosts {hosted} identities", principal.network())]
+    OtherNetwork {
+        /// The identity.
+        principal: Principal,
+        /// The network of this gateway.
+        hosted: Network,
+    },
+}
+
+/// Why nobody can act for a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoSuchIdentity {
+    /// No identity has that principal or nickname.
+    #[error("Identity not found: {name}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// The identity is hosted here, but not open.
+    #[error("Identity not loaded: {name}")]
+    NotLoaded {
+        /// What was asked for.
+        name: String,
+    },
+    /// No identity is open.
+    #[error("no identity is loaded")]
+    NoneLoaded,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::acl::Pattern;
-    use clawchat_types::Network;
-    use proptest::prelude::*;
+    use crate::acl::AllowEntry;
 
-    fn principal(byte: u8) -> Principal {
-        Principal::from_hash160(Network::Testnet, [byte; 20])
+    fn who(n: u8) -> Principal {
+        Principal::from_hash160(Network::Testnet, [n; 20])
+    }
+
+    fn identity(n: u8, nick: &str) -> HostedIdentity {
+        HostedIdentity {
+            principal: who(n),
+            nick: nick.parse().ok(),
+            acl: Acl::new(true, vec![AllowEntry::Principal(who(9))], vec![who(8)]),
+            loaded: true,
+            visibility: Visibility::default(),
+        }
     }
 
     fn directory() -> Directory {
-        let host = |byte: u8, nick: &str, acl: Acl| Host {
-            principal: principal(byte),
-            nick: Some(nick.parse().unwrap()),
-            acl,
-            visibility: Visibility::Private,
-        };
-        let open = Acl {
-            allow_local: true,
-            allowed: vec![Pattern::Any],
-            denied: vec![],
-        };
-        let closed = Acl {
-            allow_local: false,
-            allowed: vec![Pattern::Only(principal(9))],
-            denied: vec![],
-        };
-        Directory::new(vec![host(1, "alice", open), host(2, "vault", closed)])
+        let mut directory = Directory::new();
+        directory.insert(identity(1, "alice")).unwrap();
+        directory.insert(identity(2, "bob")).unwrap();
+        directory
+            .insert(HostedIdentity {
+                loaded: false,
+                ..identity(3, "carol")
+            })
+            .unwrap();
+        directory
     }
 
     #[test]
-    fn a_message_reaches_the_identity_it_names_and_no_other() {
-        let directory = directory();
-        let deliver = |byte| Verdict::Deliver {
-            identity: principal(byte),
-        };
-        assert_eq!(directory.inbound(&principal(9), &principal(1)), deliver(1));
-        assert_eq!(directory.inbound(&principal(9), &principal(2)), deliver(2));
+    fn a_remote_message_goes_to_the_identity_it_names() {
         assert_eq!(
-            directory.inbound(&principal(8), &principal(2)),
-            Verdict::Refuse(Refusal::NotAllowed)
-        );
-        assert_eq!(
-            directory.inbound(&principal(9), &principal(3)),
-            Verdict::Refuse(Refusal::UnknownRecipient)
+            directory().inbound(&who(9), &who(2)),
+            Verdict::Deliver { identity: who(2) }
         );
     }
 
     #[test]
-    fn co_hosted_identities_obey_the_recipients_list_too() {
-        let directory = directory();
-        assert_eq!(
-            directory.local(&principal(2), &principal(1)),
-            Verdict::Deliver {
-                identity: principal(1)
-            }
-        );
-        assert_eq!(
-            directory.local(&principal(1), &principal(2)),
-            Verdict::Refuse(Refusal::NotAllowed)
-        );
-        assert_eq!(
-            directory.local(&principal(2), &principal(2)),
-            Verdict::Deliver {
-                identity: principal(2)
-            }
-        );
-    }
-
-    #[test]
-    fn networks_do_not_mix() {
-        let stranger = Principal::from_hash160(Network::Mainnet, [9; 20]);
-        assert_eq!(
-            directory().inbound(&stranger, &principal(1)),
-            Verdict::Refuse(Refusal::WrongNetwork)
-        );
-    }
-
-    #[test]
-    fn a_name_is_a_principal_then_an_alias_then_a_nickname() {
-        let directory = directory();
-        let aliases = || {
-            vec![
-                ("bob".to_owned(), principal(7)),
-                ("alice".to_owned(), principal(6)),
-            ]
-        };
-        assert_eq!(
-            directory.resolve(&principal(5).to_string(), Vec::new),
-            Ok(principal(5))
-        );
-        assert_eq!(directory.resolve("bob", aliases), Ok(principal(7)));
-        assert_eq!(directory.resolve("alice", aliases), Ok(principal(6)));
-        assert_eq!(directory.resolve("alice", Vec::new), Ok(principal(1)));
-        assert_eq!(
-            directory.by_name("vault").map(|host| host.principal),
-            Some(principal(2))
-        );
-        assert!(matches!(
-            directory.resolve("Alice", Vec::new),
-            Err(UnknownName::NoSuchName { .. })
-        ));
-        assert!(matches!(
-            directory.resolve("stacks:ST1", Vec::new),
-            Err(UnknownName::Malformed { .. })
-        ));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_resolves_or_is_refused_in_bounded_words(text in ".{0,300}") {
-            if let Err(error) = directory().resolve(&text, Vec::new) {
-                prop_assert!(error.to_string().chars().count() < 300);
-                prop_assert!(!error.to_string().chars().any(char::is_control));
-            }
+    fn every_refusal_has_its_reason() {
+        let mainnet = Principal::from_hash160(Network::Mainnet, [9; 20]);
+        for (from, to, refusal) in [
+            (who(7), who(1), Refusal::NotAllowed),
+            (who(8), who(1), Refusal::NotAllowed),
+            (who(9), who(7), Refusal::UnknownRecipient),
+            (who(9), who(3), Refusal::NotLoaded),
+            (mainnet, who(1), Refusal::WrongNetwork),
+            (who(9), mainnet, Refusal::WrongNetwork),
+        ] {
+            assert_eq!(
+                directory().inbound(&from, &to),
+                Verdict::Refuse(refusal),
+                "{from} to {to}"
+            );
         }
+    }
+
+    #[test]
+    fn co_hosted_identities_obey_the_list_as_well() {
+        let mut directory = directory();
+        assert_eq!(
+            directory.local(&who(1), &who(2)),
+            Verdict::Deliver { identity: who(2) }
+        );
+        directory.set_acl(&who(2), Acl::new(true, vec![AllowEntry::Any], vec![who(1)]));
+        assert_eq!(
+            directory.local(&who(1), &who(2)),
+            Verdict::Refuse(Refusal::NotAllowed)
+        );
+        directory.set_acl(&who(2), Acl::new(false, vec![AllowEntry::Any], vec![]));
+        assert_eq!(
+            directory.local(&who(1), &who(2)),
+            Verdict::Refuse(Refusal::NotAllowed)
+        );
+        assert_eq!(
+            directory.local(&who(1), &who(3)),
+            Verdict::Refuse(Refusal::NotLoaded)
+        );
+    }
+
+    #[test]
+    fn a_note_to_self_is_always_allowed() {
+        let mut directory = directory();
+        directory.set_acl(&who(1), Acl::new(false, vec![], vec![who(1)]));
+        assert_eq!(
+            directory.local(&who(1), &who(1)),
+            Verdict::Deliver { identity: who(1) }
+        );
+    }
+
+    #[test]
+    fn identities_are_found_by_principal_and_by_exact_nickname() {
+        let directory = directory();
+        assert_eq!(directory.by_name("bob").map(|i| i.principal), Some(who(2)));
+        assert_eq!(
+            directory.by_name(&who(2).to_string()).map(|i| i.principal),
+            Some(who(2))
+        );
+        assert_eq!(directory.by_name("Bob"), None);
+        assert_eq!(directory.by_name(""), None);
+    }
+
+    #[test]
+    fn the_acting_identity_is_the_named_one_or_the_first_loaded() {
+        let mut directory = directory();
+        assert_eq!(directory.acting(None).unwrap().principal, who(1));
+        directory.set_loaded(&who(1), false);
+        assert_eq!(directory.acting(None).unwrap().principal, who(2));
+        assert_eq!(
+            directory.acting(Some("nobody")).unwrap_err().to_string(),
+            "Identity not found: nobody"
+        );
+        assert!(matches!(
+            directory.acting(Some("carol")),
+            Err(NoSuchIdentity::NotLoaded { .. })
+        ));
+        assert_eq!(Directory::new().acting(None), Err(NoSuchIdentity::NoneLoaded));
+    }
+
+    #[test]
+    fn clashes_are_refused_and_change_nothing() {
+        let mut directory = directory();
+        let mainnet = Principal::from_hash160(Network::Mainnet, [4; 20]);
+        let before = directory.clone();
+        assert!(matches!(
+            directory.insert(identity(1, "other")),
+            Err(DirectoryError::AlreadyHosted { .. })
+        ));
+        assert!(matches!(
+            directory.insert(identity(4, "bob")),
+            Err(DirectoryError::NickTaken { .. })
+        ));
+        let foreign = HostedIdentity {
+            principal: mainnet,
+            ..identity(4, "dora")
+        };
+        assert!(matches!(
+            directory.insert(foreign),
+            Err(DirectoryError::OtherNetwork { .. })
+        ));
+        assert!(directory.set_nick(&who(1), "bob".parse().ok()).is_err());
+        assert_eq!(directory, before);
+        assert_eq!(directory.set_nick(&who(1), "alice".parse().ok()), Ok(true));
+        assert_eq!(directory.set_nick(&who(5), None), Ok(false));
+        assert_eq!(directory.remove(&who(2)).map(|i| i.principal), Some(who(2)));
+        assert_eq!(directory.get(&who(2)), None);
     }
 }

@@ -1,13 +1,16 @@
 //! Who may talk to whom, which identity receives, and when to try again.
 //!
-//! Decisions are values ([`Verdict`], [`Refusal`], [`UnknownName`]), so that a caller cannot overlook a case. This
-//! crate opens nothing, stores nothing, reads no clock and draws no randomness: names, lists, delays and random
-//! numbers are arguments.
+//! Everything here is a pure function of its arguments: no clock, no randomness, no IO. Decisions come back as
+//! values ([`Verdict`], [`Route`]), so that whoever asks cannot skip a case.
 
 mod acl;
 mod directory;
+mod resolve;
 mod retry;
 
-pub use crate::acl::{Acl, Pattern};
-pub use crate::directory::{Directory, Host, Refusal, UnknownName, Verdict, Visibility};
-pub use crate::retry::{Backoff, DEFAULT_EXPIRY, FIRST_DELAY, JITTER_PERCENT, LONGEST_DELAY};
+pub use crate::acl::{Acl, AllowEntry};
+pub use crate::directory::{
+    Directory, DirectoryError, HostedIdentity, NoSuchIdentity, Refusal, Verdict, Visibility,
+};
+pub use crate::resolve::{ResolveError, Route};
+pub use crate::retry::{Backoff, DEFAULT_EXPIRY, JITTER_PERCENT, RETRY_FIRST, RETRY_MAX, default_expiry};
