@@ -73,7 +73,10 @@ impl Call {
         let id = object.remove("id");
         match Self::fields(&mut object) {
             Ok((acting, request)) => Ok(Self { acting, id, request }),
-            Err(failure) => Err(Rejected { id, failure }),
+            Err(failure) => Err(Rejected {
+                id,
+                failure: Box::new(failure),
+            }),
         }
     }
 
@@ -122,11 +125,21 @@ pub struct Rejected {
     /// The `id` of the line, as far as it could be read.
     pub id: Option<Value>,
     /// Why.
-    pub failure: Failure,
+    pub failure: Box<Failure>,
+}
+
+impl From<Rejected> for Answer {
+    fn from(rejected: Rejected) -> Self {
+        Self {
+            id: rejected.id,
+            result: Err(*rejected.failure),
+        }
+    }
 }
 
 impl From<Failure> for Rejected {
     fn from(failure: Failure) -> Self {
+        let failure = Box::new(failure);
         Self { id: None, failure }
     }
 }

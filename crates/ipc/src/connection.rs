@@ -202,7 +202,7 @@ impl<C: Channel, H: Handler> Connection<C, H> {
         let call = match Call::from_line(line) {
             Ok(call) => call,
             Err(rejected) => {
-                let answer = (rejected.id, Reply::failure(rejected.failure));
+                let answer = (rejected.id, Reply::failure(*rejected.failure));
                 self.ordered.push_back(Job::Done(Some(answer)));
                 return;
             }

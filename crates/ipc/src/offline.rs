@@ -102,10 +102,7 @@ fn read_call(mut from: impl Read) -> io::Result<Result<Call, Answer>> {
                 let line = lines.line(line);
                 let call = Call::from_line(line);
                 line.zeroize();
-                break call.map_err(|rejected| Answer {
-                    id: rejected.id,
-                    result: Err(rejected.failure),
-                });
+                break call.map_err(Answer::from);
             }
             Some(Cut::TooLong) => {
                 let message = format!("the request is longer than {MAX_FRAME_BYTES} bytes");

@@ -119,7 +119,9 @@ impl Outgoing {
             }
         }
         let written = self.base + self.written as u64;
-        while let Some(mark) = self.marks.pop_front_if(|mark| mark.end <= written) {
+        while self.marks.front().is_some_and(|mark| mark.end <= written)
+            && let Some(mark) = self.marks.pop_front()
+        {
             done.answers += 1;
             if let Some(on_written) = mark.on_written {
                 on_written.written();
