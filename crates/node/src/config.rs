@@ -75,10 +75,10 @@ pub struct Limits {
     pub sessions: usize,
     /// Session substreams per connection each way, authenticated or not. Default 64. The next one is refused.
     pub sessions_per_connection: usize,
-    /// Inbound session handshakes in flight in all (at most 10 s each). Default 128. Beyond it the oldest of
+    /// Inbound session handshakes in flight in all (at most 10 s each). Default 256. Beyond it the oldest of
     /// the peer that has the most of them is dropped.
     pub handshakes: usize,
-    /// Inbound session handshakes in flight per peer. Default 16. The next one is refused.
+    /// Inbound session handshakes in flight per peer. Default 64. The next one is refused.
     pub handshakes_per_peer: usize,
 }
 
@@ -92,8 +92,8 @@ impl Default for Limits {
             stranger_timeout: Duration::from_secs(15),
             sessions: 2048,
             sessions_per_connection: 64,
-            handshakes: 128,
-            handshakes_per_peer: 16,
+            handshakes: 256,
+            handshakes_per_peer: 64,
         }
     }
 }

@@ -22,6 +22,12 @@ mod event;
 mod node;
 mod session;
 mod swarm;
+#[cfg(test)]
+mod tests;
+
+// Helpers of the integration tests are used by the unit tests too, under the crate's outside name.
+#[cfg(test)]
+extern crate self as clawchat_node;
 
 pub use clawchat_snap2p::{Credentials, ErrorCode, Gatekeeper};
 

@@ -53,7 +53,7 @@ async fn thousands_of_small_writes_arrive_complete_and_in_order() {
     let (ours, theirs, _alice, _bob) = pair().await;
     let mut stream = ours.open_stream("chat").await.unwrap();
     let writing = tokio::spawn(async move {
-        for number in 0..20_000_u32 {
+        for number in 0..10_000_u32 {
             let mut message = [0; 100];
             message[..4].copy_from_slice(&number.to_le_bytes());
             stream.write_all(Bytes::copy_from_slice(&message)).await.unwrap();
@@ -63,7 +63,7 @@ async fn thousands_of_small_writes_arrive_complete_and_in_order() {
     });
     let mut received = within(theirs.accept()).await.unwrap().accept();
     let all = read_all(&mut received).await;
-    assert_eq!(all.len(), 20_000 * 100);
+    assert_eq!(all.len(), 10_000 * 100);
     assert!(
         all.chunks(100)
             .zip(0_u32..)

@@ -1,0 +1,107 @@
+//! Peers who speak libp2p, and anything but our protocol on its substreams.
+
+use clawchat_testkit::Person::{Alice, Bob};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::raw::Raw;
+use super::support::{Gateway, echo_one, read_all, within};
+use crate::swarm::Substream;
+use crate::{Limits, SessionHandle};
+
+async fn works(ours: &SessionHandle, theirs: &SessionHandle) {
+    let echo = async {
+        let mut stream = ours.open_stream("echo").await.unwrap();
+        stream.write_all("hello".into()).await.unwrap();
+        stream.finish();
+        assert_eq!(read_all(&mut stream).await, b"hello");
+    };
+    within(async { tokio::join!(echo, echo_one(theirs)) }).await;
+}
+
+/// Everything the node answers until it ends the substream.
+async fn answer(raw: &mut Raw, mut substream: Substream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let _ = raw.run(substream.read_to_end(&mut answer)).await;
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_ends_its_own_substream_and_hurts_nobody_else() {
+    let (alice, mut bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
+    let ours = alice.session(&bob).await;
+    let theirs = bob.inbound().await;
+    let mut raw = Raw::connect(9, &bob).await;
+
+    let half_a_frame = raw.open().await;
+    let frame = |kind: u8, body: &[u8]| {
+        let length = u16::try_from(body.len() + 1).unwrap();
+        [&length.to_be_bytes()[..], &[kind], body].concat()
+    };
+    let garbage: Vec<Vec<u8>> = vec![
+        vec![0, 0],
+        vec![0xff; 70_000],
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        frame(0, &[]),
+        frame(0, &[7; 31]),
+        frame(0, &[7; 96]),
+        frame(0, &[0; 4000]),
+        frame(1, &[0xa1, 0x64, b'c', b'o', b'd', b'e', 9]),
+        frame(2, &[0x9f; 300]),
+        frame(77, b"what"),
+    ];
+    for bytes in garbage {
+        let mut substream = raw.open().await;
+        let _ = raw.run(substream.write_all(&bytes)).await;
+        let _ = raw.run(substream.flush()).await;
+        let answer = answer(&mut raw, substream).await;
+        assert!(
+            answer.len() < 100,
+            "a short refusal at most: {} bytes",
+            answer.len()
+        );
+    }
+    works(&ours, &theirs).await;
+    drop(half_a_frame);
+    let more = alice.open(&Bob.peer_id(), Some(Bob)).await.unwrap();
+    works(&more, &bob.inbound().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_never_ended_take_no_place_from_others() {
+    let limits = Limits {
+        handshakes: 6,
+        handshakes_per_peer: 4,
+        ..Limits::default()
+    };
+    let (alice, mut bob) = (
+        Gateway::start(&[Alice]).await,
+        Gateway::start_with(&[Bob], limits).await,
+    );
+    let (mut one, mut two) = (Raw::connect(1, &bob).await, Raw::connect(2, &bob).await);
+    let mut held = Vec::new();
+    for raw in [&mut one, &mut two] {
+        for _ in 0..4 {
+            held.push(raw.open().await);
+        }
+        let refused = raw.open().await;
+        assert_eq!(answer(raw, refused).await, b"");
+    }
+    // All six places are taken by now; the two peers hold three or four each.
+    let ours = alice.session(&bob).await;
+    works(&ours, &bob.inbound().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn substreams_beyond_the_bound_of_a_connection_are_refused() {
+    let limits = Limits {
+        sessions_per_connection: 3,
+        ..Limits::default()
+    };
+    let bob = Gateway::start_with(&[Bob], limits).await;
+    let mut raw = Raw::connect(1, &bob).await;
+    let held = [raw.open().await, raw.open().await, raw.open().await];
+    let refused = raw.open().await;
+    assert_eq!(answer(&mut raw, refused).await, b"");
+    drop(held);
+    raw.run(async {}).await;
+}
