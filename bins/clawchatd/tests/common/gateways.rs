@@ -1,0 +1,308 @@
+//! Real gateways in temporary homes: set up, started, killed, started again, and gone without a trace when dropped.
+//!
+//! Shared by the tests of this program and by `cargo xtask`, which includes this file.
+#![allow(dead_code, reason = "each user needs another part of it")]
+
+use std::collections::hash_map::RandomState;
+use std::fs::{self, File};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use clawchat_ipc::client::Client;
+use clawchat_ipc::{Call, offline};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long a gateway may take until it serves. After a kill it examines its stores first.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long a gateway may take to end when it is told to.
+const END_LIMIT: Duration = Duration::from_secs(10);
+/// How long an ordinary answer may take.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// Lines of the log shown with an error.
+const LOG_LINES: usize = 8;
+/// Where ports are looked for: below those the system gives to outgoing connections, which could otherwise take
+/// the port of a gateway that is down for a moment.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// How many pairs of ports are tried.
+const PORT_ATTEMPTS: u16 = 200;
+/// Seals the keys in these homes.
+const PASSWORD: &str = "not a secret at all";
+
+/// Nothing, or one sentence saying what went wrong.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+/// One gateway and its home. Dropping it kills the process and removes the folder.
+pub(crate) struct Gateway {
+    program: PathBuf,
+    name: String,
+    principal: String,
+    port: u16,
+    peer_id: String,
+    running: Option<Running>,
+    folder: TempDir,
+}
+
+struct Running {
+    process: Child,
+    /// Lines of its stdout. Closed when it has ended.
+    lines: Receiver<String>,
+}
+
+impl Gateway {
+    /// A home with one identity of that nickname. Nothing runs yet. `program` is `clawchatd`.
+    pub(crate) fn set_up(program: &Path, name: &str) -> Outcome<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("clawchat-")
+            .tempdir()
+            .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+        let mut gateway = Self {
+            program: program.to_owned(),
+            name: name.to_owned(),
+            principal: String::new(),
+            port: free_ports()?,
+            peer_id: String::new(),
+            running: None,
+            folder,
+        };
+        fs::write(gateway.password_file(), PASSWORD)
+            .map_err(|error| format!("the password file: {error}"))?;
+        let made = gateway.offline(&json!({
+            "cmd": "gateway_init", "port": gateway.port, "nick": name, "password": PASSWORD, "migrate": false,
+        }))?;
+        gateway.principal = text(&made, "principal")?;
+        Ok(gateway)
+    }
+
+    /// Starts it and waits until it serves.
+    pub(crate) fn start(&mut self) -> Outcome {
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(self.log_path())
+            .map_err(|error| format!("the log: {error}"))?;
+        let mut process = self
+            .command(&self.password_file())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
+        let lines = lines_of(process.stdout.take());
+        // From here on the process ends with this value, whatever happens.
+        let running = self.running.insert(Running { process, lines });
+        let first = running.lines.recv_timeout(START_LIMIT);
+        let line = first.map_err(|_| self.complaint("it did not say that it serves"))?;
+        let event: Value = serde_json::from_str(&line)
+            .map_err(|_| self.complaint(&format!("its first line is {line:?}")))?;
+        if event.get("event").is_none_or(|event| event != "started") {
+            return Err(self.complaint(&format!("its first line is {line}")));
+        }
+        self.peer_id = text(&event, "peerId")?;
+        Ok(())
+    }
+
+    /// SIGKILL. Nothing of what it was doing is finished.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // Fails only for a process that has ended already.
+            let _ = running.process.kill();
+            let _ = running.process.wait();
+        }
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Outcome {
+        self.ask(&json!({ "cmd": "stop" }))?;
+        let Some(mut running) = self.running.take() else {
+            return Err(format!("{} does not run", self.name));
+        };
+        loop {
+            match running.lines.recv_timeout(END_LIMIT) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.running = Some(running);
+                    return Err(self.complaint("it did not end in time"));
+                }
+            }
+        }
+        match running.process.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.complaint(&format!("it ended with {status}"))),
+            Err(error) => Err(format!("cannot wait for {}: {error}", self.name)),
+        }
+    }
+
+    /// The command that runs it in the foreground.
+    pub(crate) fn command(&self, password_file: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--data-dir")
+            .arg(self.home())
+            .arg("--password-file")
+            .arg(password_file)
+            .env_remove("CLAWCHAT_DATA_DIR")
+            .env_remove("CLAWCHAT_PASSWORD_FILE");
+        command
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Outcome<Client> {
+        Client::connect(self.socket(), Some(ANSWER_LIMIT)).map_err(|error| self.complaint(&error.to_string()))
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) fn ask(&self, request: &Value) -> Outcome<Value> {
+        self.connect()?
+            .call_value(request)
+            .map_err(|error| self.complaint(&format!("{}: {error}", request["cmd"])))
+    }
+
+    /// Tells it where another gateway is, under that one's name. The other must have been started once.
+    pub(crate) fn learn(&self, other: &Self) -> Outcome {
+        let request = json!({
+            "cmd": "peer_add", "principal": other.principal, "address": other.address(), "alias": other.name,
+        });
+        self.ask(&request).map(drop)
+    }
+
+    /// The nickname of its identity.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its identity.
+    pub(crate) fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// Where it listens, on this machine.
+    pub(crate) fn address(&self) -> String {
+        format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.port, self.peer_id)
+    }
+
+    /// Its home folder.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// Its local socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.home().join("clawchat.sock")
+    }
+
+    /// Holds the right password.
+    pub(crate) fn password_file(&self) -> PathBuf {
+        self.folder.path().join("password")
+    }
+
+    /// Its process, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.process.id())
+    }
+
+    /// What went wrong, and what the log said last.
+    fn complaint(&self, what: &str) -> String {
+        let mut log = String::new();
+        if let Ok(mut file) = File::open(self.log_path()) {
+            let _ = file.read_to_string(&mut log);
+        }
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines
+            .get(lines.len().saturating_sub(LOG_LINES)..)
+            .unwrap_or_default();
+        format!(
+            "{}: {what}\n  its log ends with:\n    {}",
+            self.name,
+            last.join("\n    ")
+        )
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// One administrative request while no daemon runs.
+    fn offline(&self, request: &Value) -> Outcome<Value> {
+        let call = Call::from_value(request.clone()).map_err(|error| error.to_string())?;
+        let mut process = Command::new(&self.program)
+            .arg("--data-dir")
+            .arg(self.home())
+            .arg("offline")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
+        let answer = match (process.stdin.take(), process.stdout.take()) {
+            (Some(stdin), Some(stdout)) => offline::ask(stdin, stdout, &call),
+            _ => return Err("the program has no pipes".to_owned()),
+        };
+        let ended = process.wait();
+        let answer = answer.map_err(|error| format!("{}: {}: {error}", self.name, request["cmd"]))?;
+        ended.map_err(|error| error.to_string())?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Two running gateways that know each other.
+pub(crate) fn pair(program: &Path) -> Outcome<[Gateway; 2]> {
+    let mut alice = Gateway::set_up(program, "alice")?;
+    let mut bob = Gateway::set_up(program, "bob")?;
+    alice.start()?;
+    bob.start()?;
+    alice.learn(&bob)?;
+    bob.learn(&alice)?;
+    Ok([alice, bob])
+}
+
+/// A text field of an answer.
+pub(crate) fn text(value: &Value, field: &str) -> Outcome<String> {
+    let text = value.get(field).and_then(Value::as_str);
+    text.map(str::to_owned)
+        .ok_or_else(|| format!("no {field:?} in {value}"))
+}
+
+/// The lines a program prints, read so that it never waits for a reader.
+fn lines_of(stdout: Option<ChildStdout>) -> Receiver<String> {
+    // A gateway prints two lines in its life.
+    let (sender, receiver) = sync_channel(8);
+    thread::spawn(move || {
+        for line in stdout
+            .into_iter()
+            .flat_map(|stdout| BufReader::new(stdout).lines())
+        {
+            let Ok(line) = line else { break };
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// A port that is free for TCP and UDP, and the next one for TCP: what a gateway listens on.
+fn free_ports() -> Outcome<u16> {
+    let random = RandomState::new().build_hasher().finish();
+    let first = u16::try_from(random % u64::from(PORTS.end - PORTS.start)).unwrap_or_default();
+    let free = |port: &u16| {
+        let tcp = [*port, port + 1].map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
+        tcp.iter().all(Result::is_ok) && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok()
+    };
+    (0..PORT_ATTEMPTS)
+        .map(|step| PORTS.start + (first + 2 * step) % (PORTS.end - PORTS.start - 1))
+        .find(free)
+        .ok_or_else(|| "found no free pair of ports".to_owned())
+}

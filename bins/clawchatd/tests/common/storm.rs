@@ -1,0 +1,457 @@
+//! Two gateways that talk while somebody kills them at random, and the check that nothing was lost or doubled.
+//!
+//! Shared by the crash test of this program and by `cargo xtask soak`, which includes this file.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clawchat_ipc::client::{Client, ClientError};
+use clawchat_ipc::{Answer, Call};
+use serde_json::{Value, json};
+
+use crate::gateways::{ANSWER_LIMIT, Gateway, Outcome, pair, text};
+
+/// How long anything may take that needs no retry.
+const STEP_LIMIT: Duration = Duration::from_secs(120);
+/// How long the last message of a conversation may take. Everything before it is delivered first.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(180);
+/// Entries asked for at a time.
+const PAGE: u64 = 500;
+/// Longest pause between reaching a kill's place in the run and the kill, in microseconds.
+const MAX_PAUSE_MICROS: u64 = 60_000;
+/// Violations told about; the rest is counted.
+const MAX_VIOLATIONS: usize = 20;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Messages in all, half of them each way.
+    pub(crate) messages: u64,
+    /// How many times a gateway is killed.
+    pub(crate) kills: u64,
+    /// Where all chance comes from.
+    pub(crate) seed: u64,
+}
+
+/// What happened, if nothing went wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Summary {
+    /// Messages whose `queued` arrived: none of them was lost.
+    pub(crate) queued: usize,
+    /// Messages whose answer a kill swallowed.
+    pub(crate) in_doubt: usize,
+    /// Messages that arrived, each once and in order.
+    pub(crate) arrived: usize,
+    /// How often a gateway was killed.
+    pub(crate) kills: u64,
+    /// How long it all took.
+    pub(crate) took: Duration,
+}
+
+/// Does it. `program` is `clawchatd`; `tell` hears about progress.
+pub(crate) fn run(program: &Path, plan: &Plan, tell: &dyn Fn(&str)) -> Outcome<Summary> {
+    let begun = Instant::now();
+    let mut gateways = pair(program)?;
+    let desk = Desk::default();
+    let [alice, bob] = &gateways;
+    let post = [
+        Post::new(0, alice, bob, plan.seed),
+        Post::new(1, bob, alice, plan.seed),
+    ];
+    let (killed, sent) = thread::scope(|scope| {
+        let [first, second] = post.each_ref().map(|post| scope.spawn(|| post.send_all(&desk)));
+        let killed = Storm {
+            plan,
+            desk: &desk,
+            random: Random(plan.seed),
+            kills: 0,
+        }
+        .rage(&mut gateways, tell);
+        desk.change(|state| state.over = true);
+        (killed, [first.join(), second.join()])
+    });
+    let mut kills = killed?;
+    let [from_alice, from_bob] = sent.map(|sent| sent.map_err(|_| "a sender panicked".to_owned()));
+    let mut sent = [from_alice?, from_bob?];
+    tell("all messages are handed over; killing both once more");
+    restart(&mut gateways)?;
+    for (post, sent) in post.iter().zip(&mut sent) {
+        post.send_last(sent)?;
+    }
+    tell("the last message of either side is delivered; killing both, and looking at what they kept");
+    restart(&mut gateways)?;
+    kills += 4;
+
+    let [alice, bob] = &gateways;
+    let mut violations = desk.state().violations.clone();
+    let mut arrived = 0;
+    for (post, sent, from, to) in [(&post[0], &sent[0], alice, bob), (&post[1], &sent[1], bob, alice)] {
+        let (inbox, outbox) = (
+            entries(to, "inbox", "arrival")?,
+            entries(from, "outbox", "position")?,
+        );
+        arrived += inbox.len();
+        violations.extend(post.check(sent, from, &inbox, &outbox));
+    }
+    if !violations.is_empty() {
+        let told = violations
+            .iter()
+            .take(MAX_VIOLATIONS)
+            .map(|text| format!("\n  {text}"))
+            .collect::<String>();
+        return Err(format!(
+            "seed {}: {} violations:{told}",
+            plan.seed,
+            violations.len()
+        ));
+    }
+    let queued = sent.iter().map(|sent| sent.queued.len()).sum();
+    let offered: u64 = sent.iter().map(|sent| sent.offered).sum();
+    let in_doubt = usize::try_from(offered).unwrap_or(usize::MAX) - queued;
+    Ok(Summary {
+        queued,
+        in_doubt,
+        arrived,
+        kills,
+        took: begun.elapsed(),
+    })
+}
+
+/// SIGKILL for both, then both again.
+fn restart(gateways: &mut [Gateway; 2]) -> Outcome {
+    gateways.iter_mut().for_each(Gateway::kill);
+    gateways.iter_mut().try_for_each(Gateway::start)
+}
+
+/// What the threads tell each other.
+#[derive(Default)]
+struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    /// How many messages each side may have offered by now.
+    allowed: [u64; 2],
+    /// How many of each side were answered.
+    answered: [u64; 2],
+    /// How often each side was started again.
+    starts: [u64; 2],
+    /// No more messages will be allowed.
+    over: bool,
+    violations: Vec<String>,
+}
+
+impl Desk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// Waits until something can be read from the state.
+    fn wait_for<T>(&self, what: &str, mut read: impl FnMut(&State) -> Option<T>) -> Outcome<T> {
+        let mut found = None;
+        let waiting = |state: &mut State| {
+            found = read(state);
+            found.is_none()
+        };
+        drop(self.changed.wait_timeout_while(self.state(), STEP_LIMIT, waiting));
+        found.ok_or_else(|| format!("nothing within {} s: {what}", STEP_LIMIT.as_secs()))
+    }
+}
+
+/// Who kills, and when.
+struct Storm<'a> {
+    plan: &'a Plan,
+    desk: &'a Desk,
+    random: Random,
+    kills: u64,
+}
+
+impl Storm<'_> {
+    /// Lets messages through in rounds and kills in each; returns how often it did.
+    fn rage(mut self, gateways: &mut [Gateway; 2], tell: &dyn Fn(&str)) -> Outcome<u64> {
+        let each = self.plan.messages / 2;
+        let mut allowed = 0;
+        while self.kills < self.plan.kills {
+            let victims: &[usize] = match self.random.below(5) {
+                0 | 1 => &[0],
+                2 | 3 => &[1],
+                _ => &[0, 1],
+            };
+            let before = allowed;
+            allowed = (each * (self.kills + 1) / (self.plan.kills + 1)).max(allowed);
+            self.desk.change(|state| state.allowed = [allowed; 2]);
+            // Some messages of the round are in doubt if a kill came too early for them; the goal may never be
+            // reached exactly, but everything offered is answered, or its connection breaks.
+            let goal = before + self.random.below(allowed - before + 1);
+            self.wait_until_offered(victims, goal)?;
+            thread::sleep(Duration::from_micros(self.random.below(MAX_PAUSE_MICROS)));
+            for victim in victims {
+                gateways.get_mut(*victim).map(Gateway::kill);
+                self.kills += 1;
+            }
+            for victim in victims {
+                gateways.get_mut(*victim).map_or(Ok(()), Gateway::start)?;
+                self.desk.change(|state| state.starts[*victim] += 1);
+            }
+            tell(&format!(
+                "kill {} of {}, at {allowed} of {each} messages each way",
+                self.kills, self.plan.kills
+            ));
+        }
+        self.desk.change(|state| state.allowed = [each; 2]);
+        self.wait_until_offered(&[0, 1], each)?;
+        Ok(self.kills)
+    }
+
+    fn wait_until_offered(&self, sides: &[usize], goal: u64) -> Outcome {
+        self.desk.wait_for("messages are not taken", |state| {
+            let stuck = !state.violations.is_empty();
+            let reached = sides.iter().all(|side| state.answered[*side] >= goal);
+            (reached || stuck).then_some(())
+        })
+    }
+}
+
+/// One direction of the conversation.
+struct Post {
+    side: usize,
+    socket: std::path::PathBuf,
+    from: String,
+    to: String,
+    seed: u64,
+}
+
+/// What became of the messages of one side.
+#[derive(Default)]
+struct Sent {
+    /// How many were offered, numbered from 0.
+    offered: u64,
+    /// Those that were answered `queued`: number and id.
+    queued: Vec<(u64, String)>,
+}
+
+impl Post {
+    fn new(side: usize, from: &Gateway, to: &Gateway, seed: u64) -> Self {
+        Self {
+            side,
+            socket: from.socket(),
+            from: from.principal().to_owned(),
+            to: to.principal().to_owned(),
+            seed,
+        }
+    }
+
+    /// Offers messages as far as they are allowed, over as many connections as it takes. None is offered twice.
+    fn send_all(&self, desk: &Desk) -> Sent {
+        let mut sent = Sent::default();
+        loop {
+            let starts = desk.state().starts[self.side];
+            let Err(error) = self.send_over_one_connection(desk, &mut sent) else {
+                return sent;
+            };
+            // The answers in doubt will not come any more; to whoever waits for them, they count.
+            desk.change(|state| state.answered[self.side] = sent.offered);
+            let again = desk.wait_for("a connection broke and nobody was killed", |state| {
+                let restarted = state.starts[self.side] > starts;
+                (restarted || state.over).then_some(restarted)
+            });
+            match again {
+                Ok(true) => {}
+                Ok(false) => return sent,
+                Err(reason) => {
+                    desk.change(|state| {
+                        state
+                            .violations
+                            .push(format!("{}: {reason} ({error})", self.from))
+                    });
+                    return sent;
+                }
+            }
+        }
+    }
+
+    fn send_over_one_connection(&self, desk: &Desk, sent: &mut Sent) -> Result<(), ClientError> {
+        let mut client = Client::connect(&self.socket, Some(ANSWER_LIMIT))?;
+        loop {
+            let allowed = desk.wait_for("more messages", |state| {
+                let allowed = state.allowed[self.side];
+                (allowed > sent.offered || state.over).then_some(allowed)
+            });
+            let Ok(allowed) = allowed else { return Ok(()) };
+            if allowed <= sent.offered {
+                return Ok(());
+            }
+            let offered = Cell::new(sent.offered);
+            let calls = (sent.offered..allowed).filter_map(|number| {
+                offered.set(number + 1);
+                self.call(number).ok()
+            });
+            let result = client.pipeline(calls, |answer| match queued(&answer) {
+                Ok(entry) => {
+                    sent.queued.push(entry);
+                    desk.change(|state| state.answered[self.side] += 1);
+                }
+                Err(reason) => desk.change(|state| state.violations.push(format!("{}: {reason}", self.from))),
+            });
+            sent.offered = offered.get();
+            result?;
+        }
+    }
+
+    /// One more message, which is delivered behind all others.
+    fn send_last(&self, sent: &mut Sent) -> Outcome {
+        let number = sent.offered;
+        let mut request = self.request(number);
+        request["wait"] = json!(u64::try_from(DELIVERY_LIMIT.as_millis()).unwrap_or(u64::MAX));
+        sent.offered += 1;
+        let answer = Client::connect(&self.socket, Some(DELIVERY_LIMIT + ANSWER_LIMIT))
+            .and_then(|mut client| client.call_value(&request))
+            .map_err(|error| format!("the last message of {}: {error}", self.from))?;
+        sent.queued.push((number, text(&answer, "id")?));
+        Ok(())
+    }
+
+    fn request(&self, number: u64) -> Value {
+        json!({ "cmd": "send", "id": number, "to": self.to, "content": self.content(number) })
+    }
+
+    fn call(&self, number: u64) -> Outcome<Call> {
+        Call::from_value(self.request(number)).map_err(|error| error.to_string())
+    }
+
+    /// The text of a message: its number, and something whose length and letters depend on it.
+    fn content(&self, number: u64) -> String {
+        let mut random = Random(self.seed ^ number.rotate_left(32) ^ self.side as u64);
+        let length = if random.below(100) == 0 {
+            40_000
+        } else {
+            random.below(200)
+        };
+        let letters =
+            (0..length).map(|_| char::from(b'a' + u8::try_from(random.below(26)).unwrap_or_default()));
+        format!("{number} {}", letters.collect::<String>())
+    }
+
+    /// Everything that is wrong with what the two sides remember.
+    fn check(&self, sent: &Sent, from: &Gateway, inbox: &[Value], outbox: &[Value]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut say = |text: String| wrong.push(format!("{} -> {}: {text}", self.from, self.to));
+        let mut arrived = HashMap::new();
+        let mut last = None;
+        for (entry, expected_sequence) in inbox.iter().zip(1_u64..) {
+            let content = entry["content"].as_str().unwrap_or_default();
+            let number = content
+                .split(' ')
+                .next()
+                .and_then(|number| number.parse::<u64>().ok());
+            let Some(number) =
+                number.filter(|number| *number < sent.offered && self.content(*number) == content)
+            else {
+                say(format!("what arrived as {} was never sent", entry["arrival"]));
+                continue;
+            };
+            if last >= Some(number) {
+                say(format!("message {number} arrived behind {last:?}"));
+            }
+            last = Some(number);
+            if entry["from"] != from.principal() || entry["sequence"] != expected_sequence {
+                say(format!(
+                    "message {number} is {} of {}",
+                    entry["sequence"], entry["from"]
+                ));
+            }
+            if let Some(id) = entry["id"].as_str()
+                && arrived.insert(id, number).is_some()
+            {
+                say(format!("{id} arrived twice"));
+            }
+        }
+        for (number, id) in &sent.queued {
+            if arrived.get(id.as_str()) != Some(number) {
+                say(format!("message {number} ({id}) was queued and did not arrive"));
+            }
+        }
+        for entry in outbox {
+            let id = entry["id"].as_str().unwrap_or_default();
+            if entry["status"] != "delivered" || !arrived.contains_key(id) {
+                say(format!(
+                    "the outbox has {id} as {}, arrived: {}",
+                    entry["status"],
+                    arrived.contains_key(id)
+                ));
+            }
+        }
+        if outbox.len() != inbox.len() {
+            say(format!(
+                "{} in the outbox, {} in the inbox",
+                outbox.len(),
+                inbox.len()
+            ));
+        }
+        wrong
+    }
+}
+
+/// The number and id of an answer that says `queued`.
+fn queued(answer: &Answer) -> Outcome<(u64, String)> {
+    let number = answer
+        .id
+        .as_ref()
+        .and_then(Value::as_u64)
+        .ok_or("an answer without the id of its request")?;
+    let data = answer
+        .result
+        .as_ref()
+        .map_err(|failure| format!("message {number} was refused: {failure}"))?;
+    if data["status"] != "queued" {
+        return Err(format!("message {number} was answered with {data}"));
+    }
+    Ok((number, text(data, "id")?))
+}
+
+/// All of an inbox or outbox; `place` names the field to go on behind.
+fn entries(gateway: &Gateway, list: &str, place: &str) -> Outcome<Vec<Value>> {
+    let mut client = gateway.connect()?;
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let after = all.last().and_then(|entry| entry[place].as_u64()).unwrap_or(0);
+        let request = json!({ "cmd": list, "after": after, "limit": PAGE });
+        match client
+            .call_value(&request)
+            .map_err(|error| format!("{} of {}: {error}", list, gateway.name()))?
+        {
+            Value::Array(page) if page.is_empty() => return Ok(all),
+            Value::Array(page) => all.extend(page),
+            other => return Err(format!("{} of {} is {other}", list, gateway.name())),
+        }
+    }
+}
+
+/// splitmix64: all that chance needs here, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`; 0 when that is 0.
+    fn below(&mut self, end: u64) -> u64 {
+        self.next().checked_rem(end).unwrap_or(0)
+    }
+}
