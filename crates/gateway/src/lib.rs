@@ -1,9 +1,28 @@
 //! One running daemon: configuration, identities, delivery, local API, shutdown.
 //!
-//! The gateway wires the layers below it together and owns the home folder. It decides nothing about
+//! [`Gateway::start`] locks a home folder, opens the identities in it and starts listening; [`Gateway::run`] serves
+//! until it is told to stop. [`admin::run_offline`] carries out one administrative request in a home where no
+//! daemon runs. The gateway wires the layers below it together and owns the home folder. It decides nothing about
 //! protocols, storage formats or access rules; those live in their own crates and are asked here.
 
 pub mod admin;
+mod api;
+mod clock;
 pub mod config;
+mod delivery;
 pub mod home;
+mod hosted;
+mod hosting;
+mod hosts;
+mod invite;
+mod peering;
+mod receipts;
+mod run;
+mod sessions;
 pub mod setup;
+mod shared;
+
+/// The local API's words, for programs that start a gateway and answer requests with it.
+pub use clawchat_ipc as ipc;
+
+pub use crate::run::{Gateway, GatewayOptions, StartError};

@@ -1,0 +1,206 @@
+//! Answers to local requests.
+
+mod identities;
+mod messages;
+mod peers;
+mod render;
+mod status;
+mod subscribe;
+
+pub(crate) use self::identities::reloaded;
+
+use std::sync::Arc;
+
+use clawchat_ipc::{Call, Caller, ErrorCode, Failure, Handler, Reply, Request};
+use clawchat_store::StoreError;
+use serde_json::{Value, json};
+
+use crate::hosted::Hosted;
+use crate::shared::Gateway;
+
+/// The daemon's side of the socket.
+pub(crate) struct Api {
+    gateway: Gateway,
+}
+
+impl Api {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+
+    /// The identity a request acts as: the one named, else the first that is loaded.
+    fn acting(&self, who: Option<&str>) -> Result<Arc<Hosted>, Failure> {
+        match who {
+            Some(who) => self
+                .gateway
+                .hosts
+                .by_name(who)
+                .ok_or_else(|| no_such_identity(who)),
+            None => self.gateway.hosts.first().ok_or_else(|| {
+                Failure::new(ErrorCode::NoSuchIdentity, "no identity is loaded")
+                    .with_hint("see 'clawchat gateway identity list' for the reasons")
+            }),
+        }
+    }
+
+    async fn answer(&self, call: Call) -> Result<Reply, Failure> {
+        let who = call.acting.as_deref();
+        let reply = match call.request {
+            Request::Send {
+                to,
+                content,
+                payload,
+                reply_to,
+                wait,
+                expires,
+            } => {
+                let draft = messages::Draft {
+                    to,
+                    content,
+                    payload,
+                    reply_to,
+                    expires,
+                };
+                self.send(&self.acting(who)?, draft, wait).await?.into()
+            }
+            Request::Reply {
+                reply_to,
+                content,
+                payload,
+                wait,
+                expires,
+            } => self
+                .reply(&self.acting(who)?, reply_to, content, payload, wait, expires)
+                .await?
+                .into(),
+            Request::Ask {
+                to,
+                content,
+                payload,
+                timeout,
+            } => {
+                let draft = messages::Draft {
+                    to,
+                    content,
+                    payload,
+                    reply_to: None,
+                    expires: None,
+                };
+                self.ask(&self.acting(who)?, draft, timeout).await?.into()
+            }
+            Request::Recv {
+                since,
+                timeout,
+                from,
+                limit,
+                unread,
+                after,
+            } => {
+                let wanted = messages::Wanted {
+                    since,
+                    from,
+                    limit,
+                    unread,
+                    after,
+                };
+                self.recv(&self.acting(who)?, wanted, timeout).await?
+            }
+            Request::Inbox { after, limit } => self.inbox(&self.acting(who)?, after, limit)?.into(),
+            Request::Outbox { after, limit } => self.outbox(&self.acting(who)?, after, limit)?.into(),
+            Request::Subscribe { after, from, events } => {
+                self.subscribe(&self.acting(who)?, after, from.as_deref(), &events)?
+            }
+            Request::Peers => self.peers(&self.acting(who)?)?.into(),
+            Request::PeerAdd {
+                principal,
+                address,
+                alias,
+                invite,
+            } => {
+                let entry = peers::NewPeer {
+                    principal,
+                    address,
+                    alias,
+                    invite,
+                };
+                self.peer_add(&self.acting(who)?, entry).await?.into()
+            }
+            Request::PeerRemove { principal } => {
+                self.peer_remove(&self.acting(who)?, &principal).await?.into()
+            }
+            Request::PeerResolve { principal, through } => self
+                .peer_resolve(&self.acting(who)?, &principal, through.as_deref())?
+                .into(),
+            Request::Connect { multiaddr } => self.connect(&self.acting(who)?, &multiaddr).await?.into(),
+            Request::Status => self.status(who)?.into(),
+            Request::Multiaddrs => json!(self.gateway.node.locators()).into(),
+            Request::Stop => {
+                self.gateway.stop_requested.cancel();
+                json!({ "status": "stopping" }).into()
+            }
+            request @ (Request::Reload
+            | Request::IdentityList
+            | Request::IdentityAdd { .. }
+            | Request::IdentityRemove { .. }
+            | Request::IdentityAllow { .. }
+            | Request::IdentityDeny { .. }
+            | Request::IdentityShow { .. }
+            | Request::IdentitySetNick { .. }
+            | Request::IdentityClearNick { .. }
+            | Request::IdentityCreate { .. }
+            | Request::IdentityRecover { .. }
+            | Request::GatewayInit { .. }) => self.administer(who, request).await?.into(),
+            Request::InviteCreate { .. } | Request::InviteList | Request::InviteRevoke { .. } => {
+                return Err(
+                    Failure::new(ErrorCode::Unsupported, "this daemon has no managed invites")
+                        .with_hint("'clawchat up' prints an invite that works until its attestation expires"),
+                );
+            }
+        };
+        Ok(match reply {
+            Answer::Reply(reply) => reply,
+            Answer::Value(value) => Reply::ok(value),
+        })
+    }
+}
+
+impl Handler for Api {
+    async fn handle(&self, _caller: Caller, call: Call) -> Reply {
+        self.answer(call).await.unwrap_or_else(Reply::failure)
+    }
+}
+
+/// Most requests answer with a value, a few with more.
+enum Answer {
+    Value(Value),
+    Reply(Reply),
+}
+
+impl From<Value> for Answer {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+fn no_such_identity(who: &str) -> Failure {
+    Failure::new(ErrorCode::NoSuchIdentity, format!("Identity not found: {who}"))
+        .with_hint("see 'clawchat gateway identity list'")
+}
+
+/// What a caller is told when the store does not do its part.
+fn storage(error: &StoreError) -> Failure {
+    let code = match error {
+        StoreError::TooLarge { .. } => ErrorCode::TooLarge,
+        StoreError::StorageFull { .. } => ErrorCode::StorageFull,
+        StoreError::Damaged(_) => ErrorCode::StorageDamaged,
+        StoreError::Closed => return Failure::stopping(),
+        _ => ErrorCode::Io,
+    };
+    Failure::new(code, error.to_string())
+}

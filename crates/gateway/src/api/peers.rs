@@ -1,0 +1,295 @@
+//! `peers`, `peer_add`, `peer_remove`, `peer_resolve`, `connect`, and who is meant by a name.
+
+use std::sync::Arc;
+
+use clawchat_identity::ContactCard;
+use clawchat_ipc::{ErrorCode, Failure};
+use clawchat_node::{DialError, SessionOpenError};
+use clawchat_router::ResolveError;
+use clawchat_store::{MAX_ALIAS_BYTES, MAX_PEER_LOCATORS, Outcome, PeerRecord, Write};
+use clawchat_types::{Locator, Principal};
+use serde_json::{Value, json};
+
+use super::{Api, render, storage};
+use crate::clock;
+use crate::delivery::hurry;
+use crate::hosted::Hosted;
+use crate::peering;
+
+/// A peer as a caller wants it remembered.
+pub(super) struct NewPeer {
+    pub(super) principal: Option<Principal>,
+    pub(super) address: Option<String>,
+    pub(super) alias: Option<String>,
+    pub(super) invite: Option<String>,
+}
+
+impl Api {
+    /// Whom a recipient's text means: a principal, an alias of the identity's peers, or the nickname of a
+    /// co-hosted identity.
+    pub(super) fn recipient(&self, hosted: &Hosted, text: &str) -> Result<Principal, Failure> {
+        self.named(hosted, text, ErrorCode::UnknownRecipient)
+    }
+
+    /// Whom the text of a known peer means.
+    pub(super) fn sender(&self, hosted: &Hosted, text: &str) -> Result<Principal, Failure> {
+        self.named(hosted, text, ErrorCode::NoSuchPeer)
+    }
+
+    fn named(&self, hosted: &Hosted, text: &str, unknown: ErrorCode) -> Result<Principal, Failure> {
+        let alias = |alias: &str| {
+            let peers = hosted.store().store().peers().unwrap_or_default();
+            peers
+                .into_iter()
+                .find(|peer| peer.alias.as_deref() == Some(alias))
+                .map(|peer| peer.principal)
+        };
+        let route = self
+            .gateway
+            .hosts
+            .resolve(hosted.principal(), text, alias)
+            .map_err(|error| {
+                let code = match error {
+                    ResolveError::WrongNetwork { .. } => ErrorCode::WrongNetwork,
+                    _ => unknown,
+                };
+                Failure::new(code, error.to_string()).with_hint(error.hint())
+            })?;
+        Ok(*route.principal())
+    }
+
+    pub(super) fn peers(&self, hosted: &Arc<Hosted>) -> Result<Value, Failure> {
+        let connected = self.gateway.sessions.peers_of(hosted.principal());
+        let peers = hosted.store().store().peers().map_err(|error| storage(&error))?;
+        Ok(peers
+            .iter()
+            .map(|peer| render::peer(peer, connected.contains(&peer.principal)))
+            .collect())
+    }
+
+    pub(super) async fn peer_add(&self, hosted: &Arc<Hosted>, new: NewPeer) -> Result<Value, Failure> {
+        let (principal, locators) = match (&new.invite, new.principal) {
+            (Some(invite), _) => read_invite(hosted, invite)?,
+            (None, Some(principal)) => (
+                principal,
+                new.address
+                    .as_deref()
+                    .map(addresses)
+                    .transpose()?
+                    .unwrap_or_default(),
+            ),
+            (None, None) => {
+                return Err(Failure::invalid(
+                    "\"principal\" is missing (or give an \"invite\")",
+                ));
+            }
+        };
+        if principal.network() != hosted.principal().network() {
+            return Err(Failure::new(
+                ErrorCode::WrongNetwork,
+                format!(
+                    "{principal} is on {}, this identity on {}",
+                    principal.network(),
+                    hosted.principal().network()
+                ),
+            ));
+        }
+        if principal == *hosted.principal() {
+            return Err(Failure::invalid(
+                "this is the identity's own principal; messages to oneself need no peer",
+            ));
+        }
+        if let Some(alias) = &new.alias {
+            check_alias(hosted, &principal, alias)?;
+        }
+        let known = hosted
+            .store()
+            .store()
+            .peer(&principal)
+            .map_err(|error| storage(&error))?;
+        let mut record = known.unwrap_or_else(|| PeerRecord::new(principal));
+        record.alias = new.alias;
+        record.added = true;
+        record.last_seen = Some(clock::now());
+        // What the operator says now is tried first.
+        let learned = std::mem::replace(&mut record.locators, locators);
+        peering::merge(&mut record.locators, learned);
+        record.locators.truncate(MAX_PEER_LOCATORS);
+        hosted
+            .store()
+            .submit(Write::PutPeer(record.clone()))
+            .await
+            .map_err(|error| storage(&error))?;
+        self.greet(hosted, principal);
+        let mut value = render::peer(&record, false);
+        if let Some(object) = value.as_object_mut() {
+            object.remove("connected");
+        }
+        Ok(value)
+    }
+
+    /// Tries to reach a peer in the background, so that what waits for it goes out now.
+    fn greet(&self, hosted: &Arc<Hosted>, principal: Principal) {
+        hurry(hosted, &principal);
+        let (gateway, hosted) = (Arc::clone(&self.gateway), Arc::clone(hosted));
+        self.gateway.tasks.spawn(async move {
+            let stop = hosted.stop().clone();
+            let reached = stop.run_until_cancelled(gateway.reach(&hosted, &principal)).await;
+            if let Some(Err(error)) = reached {
+                tracing::debug!(peer = %principal, %error, "not reached yet");
+            }
+        });
+    }
+
+    pub(super) async fn peer_remove(&self, hosted: &Arc<Hosted>, who: &str) -> Result<Value, Failure> {
+        let Ok(principal) = self.sender(hosted, who) else {
+            return Ok(json!({ "removed": false }));
+        };
+        let outcome = hosted.store().submit(Write::RemovePeer(principal)).await;
+        let removed = outcome.map_err(|error| storage(&error))? == Outcome::Done;
+        Ok(json!({ "removed": removed, "principal": principal }))
+    }
+
+    pub(super) fn peer_resolve(
+        &self,
+        hosted: &Arc<Hosted>,
+        who: &str,
+        through: Option<&str>,
+    ) -> Result<Value, Failure> {
+        if let Some(through) = through {
+            let relay = self.sender(hosted, through)?;
+            if self.gateway.sessions.find(hosted.principal(), &relay).is_none() {
+                return Err(Failure::new(ErrorCode::Network, "Not connected to relay peer"));
+            }
+            return Err(Failure::new(
+                ErrorCode::Unsupported,
+                "this version does not ask other peers for addresses",
+            )
+            .with_hint("leave --through out to see what is known here"));
+        }
+        let Ok(principal) = self.sender(hosted, who) else {
+            return Ok(Value::Null);
+        };
+        let record = hosted
+            .store()
+            .store()
+            .peer(&principal)
+            .map_err(|error| storage(&error))?;
+        Ok(record
+            .filter(|record| !record.locators.is_empty())
+            .map_or(Value::Null, |record| {
+                let mut value = json!({
+                    "principal": record.principal,
+                    "multiaddrs": record.locators,
+                    "lastSeen": record.last_seen,
+                });
+                if let Some(peer_id) = record.peer_id {
+                    value["peerId"] = json!(peer_id);
+                }
+                value
+            }))
+    }
+
+    pub(super) async fn connect(&self, hosted: &Arc<Hosted>, address: &str) -> Result<Value, Failure> {
+        let locator = address_of(address)?;
+        let connected = self.gateway.node.connect(&[locator]).await.map_err(|error| {
+            let code = match error {
+                DialError::Ourselves { .. } => ErrorCode::InvalidRequest,
+                _ => ErrorCode::Network,
+            };
+            Failure::new(code, error.to_string())
+        })?;
+        let credentials = hosted
+            .credentials()
+            .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+        let session = match self
+            .gateway
+            .node
+            .open_session(&connected.peer, credentials, None)
+            .await
+        {
+            Ok(session) => session,
+            Err(error @ SessionOpenError::Refused(clawchat_node::ErrorCode::NotAllowed)) => {
+                return Err(Failure::new(ErrorCode::NotAllowed, error.to_string()));
+            }
+            Err(error) => return Err(Failure::new(ErrorCode::Network, error.to_string())),
+        };
+        let principal = *session.remote();
+        peering::adopt(&self.gateway, session);
+        Ok(json!({ "connected": true, "principal": principal, "peerId": connected.peer }))
+    }
+}
+
+/// One address: a multiaddr or `host:port`.
+fn address_of(text: &str) -> Result<Locator, Failure> {
+    let parsed = if text.starts_with('/') {
+        text.parse()
+    } else {
+        Locator::from_host_port(text)
+    };
+    parsed.map_err(|error| Failure::invalid(format!("\"{}\": {error}", shortened(text))))
+}
+
+/// Addresses separated by commas, at most as many as are kept for a peer.
+fn addresses(text: &str) -> Result<Vec<Locator>, Failure> {
+    let mut locators = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let locator = address_of(part)?;
+        if !locators.contains(&locator) {
+            locators.push(locator);
+        }
+        if locators.len() > MAX_PEER_LOCATORS {
+            return Err(Failure::invalid(format!(
+                "more than {MAX_PEER_LOCATORS} addresses for one peer"
+            )));
+        }
+    }
+    if locators.is_empty() {
+        return Err(Failure::invalid(
+            "\"address\" is empty: give a multiaddr or host:port",
+        ));
+    }
+    Ok(locators)
+}
+
+fn read_invite(hosted: &Hosted, invite: &str) -> Result<(Principal, Vec<Locator>), Failure> {
+    let card = ContactCard::from_invite(invite)
+        .map_err(|error| Failure::invalid(format!("this is not a usable invite: {error}")))?
+        .verify(hosted.principal().network(), clock::now().seconds())
+        .map_err(|error| {
+            Failure::new(
+                ErrorCode::NotAllowed,
+                format!("this invite cannot be accepted: {error}"),
+            )
+            .with_hint("ask for a new one: 'clawchat up' prints it")
+        })?;
+    Ok((*card.principal(), card.locators().to_vec()))
+}
+
+/// An alias must not be mistaken for a principal, and means one peer.
+fn check_alias(hosted: &Hosted, principal: &Principal, alias: &str) -> Result<(), Failure> {
+    if alias.is_empty() || alias.len() > MAX_ALIAS_BYTES || alias.chars().any(char::is_control) {
+        return Err(Failure::invalid(format!(
+            "an alias has 1 to {MAX_ALIAS_BYTES} bytes and no control characters"
+        )));
+    }
+    if alias.starts_with("stacks:") {
+        return Err(Failure::invalid("an alias cannot look like a principal"));
+    }
+    let peers = hosted.store().store().peers().map_err(|error| storage(&error))?;
+    let holder = peers
+        .iter()
+        .find(|peer| peer.alias.as_deref() == Some(alias) && peer.principal != *principal);
+    match holder {
+        Some(holder) => Err(Failure::new(
+            ErrorCode::AlreadyExists,
+            format!("the alias \"{alias}\" belongs to {}", holder.principal),
+        )
+        .with_hint("choose another alias, or remove that peer first")),
+        None => Ok(()),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(80).filter(|c| !c.is_control()).collect()
+}

@@ -1,0 +1,112 @@
+//! Records as JSON, in the shapes the TypeScript ClawChat uses; ours in addition are optional for readers.
+
+use clawchat_store::{InboxEntry, OutboxEntry, PeerRecord};
+use clawchat_types::{Message, OutboundStatus};
+use serde_json::{Map, Value, json};
+
+use crate::clock;
+use crate::delivery::Conversation;
+
+/// A received message. `arrival` is the cursor of `after`; `receivedAt` that of `since`.
+pub(super) fn inbox_entry(entry: &InboxEntry) -> Value {
+    let mut object = message(&entry.message);
+    object.insert("status".to_owned(), json!("delivered"));
+    object.insert("receivedAt".to_owned(), json!(entry.received_at));
+    object.insert("arrival".to_owned(), json!(entry.arrival));
+    object.insert("verified".to_owned(), json!(entry.proof.is_some()));
+    Value::Object(object)
+}
+
+/// A sent message. While it waits, attempts and error are those of its conversation.
+pub(super) fn outbox_entry(entry: &OutboxEntry, waiting: Option<&Waiting>) -> Value {
+    let mut object = message(&entry.message);
+    let open = entry.is_open();
+    let in_flight = waiting.is_some_and(|waiting| waiting.in_flight(entry.position));
+    let status = if open && in_flight {
+        OutboundStatus::Sent
+    } else {
+        entry.status
+    };
+    let (attempts, last_error) = match waiting {
+        Some(waiting) if open => (waiting.attempts.max(entry.attempts), waiting.last_error.as_ref()),
+        Some(_) | None => (entry.attempts, entry.last_error.as_ref()),
+    };
+    object.insert("status".to_owned(), json!(status));
+    object.insert("attempts".to_owned(), json!(attempts));
+    if let Some(error) = last_error {
+        object.insert("lastError".to_owned(), json!(error));
+    }
+    object.insert("updatedAt".to_owned(), json!(entry.updated_at));
+    object.insert("expiresAt".to_owned(), json!(entry.message.expires_at));
+    object.insert("position".to_owned(), json!(entry.position));
+    Value::Object(object)
+}
+
+/// How things stand with somebody who has messages waiting.
+pub(super) struct Waiting {
+    pub(super) conversation: Option<std::sync::Arc<Conversation>>,
+    pub(super) attempts: u32,
+    pub(super) last_error: Option<String>,
+}
+
+impl Waiting {
+    fn in_flight(&self, position: u64) -> bool {
+        self.conversation
+            .as_ref()
+            .is_some_and(|known| known.in_flight().contains(&position))
+    }
+}
+
+/// A known peer. `address` is a comma-separated list, as in the TypeScript version; `addresses` the same as a list.
+pub(super) fn peer(record: &PeerRecord, connected: bool) -> Value {
+    let mut object = Map::new();
+    object.insert("principal".to_owned(), json!(record.principal));
+    if !record.locators.is_empty() {
+        let texts: Vec<&str> = record.locators.iter().map(|locator| locator.as_str()).collect();
+        object.insert("address".to_owned(), json!(texts.join(",")));
+        object.insert("addresses".to_owned(), json!(texts));
+    }
+    if let Some(alias) = &record.alias {
+        object.insert("alias".to_owned(), json!(alias));
+    }
+    let last_seen = if connected {
+        Some(clock::now())
+    } else {
+        record.last_seen
+    };
+    object.insert("lastSeen".to_owned(), json!(last_seen));
+    object.insert("connected".to_owned(), json!(connected));
+    object.insert("added".to_owned(), json!(record.added));
+    if let Some(peer_id) = &record.peer_id {
+        object.insert("peerId".to_owned(), json!(peer_id));
+    }
+    if let Some(pin) = record.protocol_pin {
+        object.insert("protocol".to_owned(), json!(format!("snap2p/{pin}")));
+    }
+    Value::Object(object)
+}
+
+fn message(message: &Message) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("id".to_owned(), json!(message.id));
+    object.insert("from".to_owned(), json!(message.from));
+    if let Some(nick) = &message.from_nick {
+        object.insert("fromNick".to_owned(), json!(nick));
+    }
+    object.insert("to".to_owned(), json!(message.to));
+    object.insert("content".to_owned(), json!(message.content.as_str()));
+    object.insert("timestamp".to_owned(), json!(message.timestamp));
+    object.insert("sequence".to_owned(), json!(message.sequence));
+    if let Some(payload) = &message.payload {
+        // It was parsed when it was accepted; text that is no JSON any more is shown as text.
+        let value = serde_json::from_str(payload.as_str()).unwrap_or_else(|_| json!(payload.as_str()));
+        object.insert("payload".to_owned(), value);
+    }
+    if let Some(reply_to) = &message.reply_to {
+        object.insert("replyTo".to_owned(), json!(reply_to));
+    }
+    if message.content_type != super::messages::TEXT {
+        object.insert("contentType".to_owned(), json!(message.content_type));
+    }
+    object
+}

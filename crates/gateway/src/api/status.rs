@@ -1,0 +1,53 @@
+//! `status`: how the daemon is.
+
+use clawchat_ipc::{ErrorCode, Failure};
+use serde_json::{Value, json};
+
+use super::{Api, storage};
+use crate::invite;
+
+impl Api {
+    /// As in the TypeScript version an unknown `as` is no error here: its principal reads `unknown` and its
+    /// counts are zero.
+    pub(super) fn status(&self, who: Option<&str>) -> Result<Value, Failure> {
+        let gateway = &self.gateway;
+        let acting = match who {
+            Some(who) => gateway.hosts.by_name(who),
+            None => gateway.hosts.first(),
+        };
+        let mut value = json!({
+            "running": true,
+            "principal": "unknown",
+            "peerId": gateway.node.peer_id(),
+            "p2pPort": gateway.hosts.p2p_port(),
+            "multiaddrs": gateway.node.locators(),
+            "connectedPeers": [],
+            "inboxCount": 0,
+            "outboxCount": 0,
+            "loadedIdentities": gateway.hosts.loaded().iter().map(|hosted| hosted.summary()).collect::<Vec<_>>(),
+            "notLoaded": gateway.hosts.not_loaded(),
+            "skippedTransports": gateway.node.skipped().iter().map(|skipped| json!({
+                "transport": skipped.transport.to_string(), "reason": skipped.reason,
+            })).collect::<Vec<_>>(),
+            // How this gateway looks from outside is not probed; only what it listens on is known.
+            "nat": { "reachability": "unknown" },
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+        });
+        if let Some(hosted) = acting {
+            let store = hosted.store().store();
+            let count =
+                |result: Result<u64, clawchat_store::StoreError>| result.map_err(|error| storage(&error));
+            value["principal"] = json!(hosted.principal());
+            value["connectedPeers"] = json!(gateway.sessions.peers_of(hosted.principal()));
+            value["inboxCount"] = json!(count(store.inbox_count())?);
+            value["unreadCount"] = json!(count(store.unread_count())?);
+            value["outboxCount"] = json!(count(store.outbox_count())?);
+            value["invite"] = json!(
+                invite::of(gateway, &hosted)
+                    .map_err(|error| { Failure::new(ErrorCode::Internal, error.to_string()) })?
+            );
+        }
+        Ok(value)
+    }
+}

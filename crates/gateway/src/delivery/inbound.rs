@@ -1,0 +1,189 @@
+//! Messages from a peer: checked, stored, and only then acknowledged.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clawchat_node::{ErrorCode, SessionHandle, Stream};
+use clawchat_router::{Refusal, Verdict};
+use clawchat_snap2p::chat::{ChatReceiver, Decision, NackCode, SignedEnvelope, open_envelope};
+use clawchat_store::{Outcome, Proof, StoreError, Write};
+use clawchat_types::Message;
+use tracing::{debug, warn};
+
+use crate::clock;
+use crate::hosted::Hosted;
+use crate::shared::Gateway;
+
+/// Serves one `chat/1` stream until it ends.
+///
+/// One commit is under way at a time; what arrives meanwhile goes into the next one. So messages of a stream are
+/// stored in order even when a commit fails, and share their disk syncs.
+pub(crate) async fn receive(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, stream: Stream) {
+    let stop = hosted.stop().clone();
+    stop.run_until_cancelled(serve(&gateway, &hosted, &session, stream))
+        .await;
+}
+
+async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle, stream: Stream) {
+    let (mut reader, mut writer) = stream.split();
+    let mut receiver = ChatReceiver::new();
+    loop {
+        store_arrived(gateway, hosted, session, &mut receiver).await;
+        let mut answers = Vec::new();
+        if receiver.poll_write(&mut answers) && writer.write_all(Bytes::from(answers)).await.is_err() {
+            return;
+        }
+        if receiver.is_ended() {
+            writer.finish();
+            return;
+        }
+        match reader.read().await {
+            Some(Ok(bytes)) => {
+                if let Err(error) = receiver.handle_bytes(&bytes) {
+                    warn!(peer = %session.remote(), %error, "a peer broke the chat protocol");
+                    store_arrived(gateway, hosted, session, &mut receiver).await;
+                    writer.reset(ErrorCode::ProtocolViolation);
+                    return;
+                }
+            }
+            Some(Err(error)) => {
+                debug!(peer = %session.remote(), %error, "a chat stream broke");
+                return;
+            }
+            None => {
+                writer.finish();
+                return;
+            }
+        }
+    }
+}
+
+/// Decides every message that has arrived completely.
+async fn store_arrived(
+    gateway: &Gateway,
+    hosted: &Hosted,
+    session: &SessionHandle,
+    receiver: &mut ChatReceiver,
+) {
+    let mut numbers = Vec::new();
+    let mut writes = Vec::new();
+    while let Some((number, envelope)) = receiver.poll_message() {
+        match check(gateway, hosted, session, envelope) {
+            Ok(Checked::Store(write)) => {
+                numbers.push(number);
+                writes.push(write);
+            }
+            Ok(Checked::Known) => {
+                receiver.decide(number, Decision::Stored);
+            }
+            Err(code) => {
+                debug!(peer = %session.remote(), ?code, "a message was refused");
+                receiver.decide(
+                    number,
+                    Decision::Refused {
+                        code,
+                        retryable: false,
+                    },
+                );
+            }
+        }
+    }
+    if writes.is_empty() {
+        return;
+    }
+    match hosted.store().submit_all(writes).await {
+        Ok(outcomes) => {
+            for (number, outcome) in numbers.into_iter().zip(outcomes) {
+                receiver.decide(number, Decision::Stored);
+                if let Outcome::Appended { arrival, .. } = outcome {
+                    hosted.arrived(arrival);
+                }
+            }
+        }
+        Err(error) => {
+            warn!(identity = %hosted.principal(), %error, "cannot store arriving messages");
+            let code = match error {
+                StoreError::StorageFull { .. } => NackCode::StorageFull,
+                _ => NackCode::Busy,
+            };
+            if let Some(first) = numbers.first() {
+                receiver.decide(
+                    *first,
+                    Decision::Refused {
+                        code,
+                        retryable: true,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Everything a message must be before it may be stored: signed by the session's peer, from it, for us, in time,
+/// and admitted by the access list as it is now.
+fn check(
+    gateway: &Gateway,
+    hosted: &Hosted,
+    session: &SessionHandle,
+    envelope: SignedEnvelope,
+) -> Result<Checked, NackCode> {
+    let message = open_envelope(&envelope, session.remote_node()).map_err(|error| {
+        warn!(peer = %session.remote(), %error, "a peer sent an invalid message");
+        NackCode::Invalid
+    })?;
+    if message.from != *session.remote() {
+        warn!(peer = %session.remote(), claimed = %message.from, "a peer sent a message in another's name");
+        return Err(NackCode::Invalid);
+    }
+    if message.to != *session.local() {
+        return Err(NackCode::UnknownRecipient);
+    }
+    let now = clock::now();
+    let refusal = if message.expires_at <= now {
+        Some(NackCode::Expired)
+    } else {
+        match gateway.hosts.inbound_verdict(&message.from, &message.to) {
+            Verdict::Deliver { .. } => None,
+            Verdict::Refuse(Refusal::UnknownRecipient | Refusal::NotLoaded) => {
+                Some(NackCode::UnknownRecipient)
+            }
+            Verdict::Refuse(Refusal::NotAllowed | Refusal::WrongNetwork) => Some(NackCode::NotAllowed),
+        }
+    };
+    if let Some(code) = refusal {
+        // The acknowledgement of a stored message may have been lost: it stays stored, whatever changed since.
+        return if is_known(hosted, &message) {
+            Ok(Checked::Known)
+        } else {
+            Err(code)
+        };
+    }
+    let proof = Proof {
+        envelope: envelope.bytes,
+        signature: envelope.signature,
+        node_id: *session.remote_node(),
+    };
+    Ok(Checked::Store(Write::AppendInbound {
+        message,
+        proof: Some(proof),
+        received_at: now,
+    }))
+}
+
+/// A message that is to be acknowledged. Short-lived, one at a time: its size does not matter.
+#[expect(clippy::large_enum_variant, reason = "lives for one call")]
+enum Checked {
+    /// Once this is written.
+    Store(Write),
+    /// At once: it was stored before.
+    Known,
+}
+
+fn is_known(hosted: &Hosted, message: &Message) -> bool {
+    let known = hosted
+        .store()
+        .store()
+        .inbox_by_id(&message.id)
+        .unwrap_or_default();
+    known.iter().any(|entry| entry.message.from == message.from)
+}

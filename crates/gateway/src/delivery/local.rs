@@ -1,0 +1,128 @@
+//! Delivery between two identities of this gateway: from one store into the other.
+
+use std::sync::Arc;
+
+use clawchat_router::Verdict;
+use clawchat_snap2p::chat::seal_envelope;
+use clawchat_store::{OutboxEntry, Outcome, Proof, Write};
+
+use super::outbound::End;
+use super::{Conversation, Ending, conclude};
+use crate::clock;
+use crate::hosted::Hosted;
+use crate::receipts::Fate;
+use crate::shared::Gateway;
+
+/// Most messages moved in one commit.
+const PAGE: usize = 64;
+
+/// Delivers everything that waits for a co-hosted identity, in order.
+pub(super) async fn deliver(
+    gateway: &Gateway,
+    hosted: &Hosted,
+    recipient: &Arc<Hosted>,
+    conversation: &Conversation,
+) -> End {
+    let mut progressed = false;
+    loop {
+        let page = match hosted.store().store().pending(conversation.remote(), 0, PAGE) {
+            Ok(page) if page.is_empty() => return End::Progress,
+            Ok(page) => page,
+            Err(error) => return End::away(error, progressed),
+        };
+        let verdict = gateway
+            .hosts
+            .local_verdict(hosted.principal(), conversation.remote());
+        let result = match verdict {
+            Verdict::Deliver { .. } => hand_over(hosted, recipient, conversation, page).await,
+            Verdict::Refuse(refusal) => refuse(hosted, conversation, page, &refusal.to_string()).await,
+        };
+        match result {
+            Ok(()) => progressed = true,
+            Err(error) => return End::away(error, progressed),
+        }
+    }
+}
+
+async fn hand_over(
+    hosted: &Hosted,
+    recipient: &Hosted,
+    conversation: &Conversation,
+    page: Vec<OutboxEntry>,
+) -> Result<(), clawchat_store::StoreError> {
+    let now = clock::now();
+    let (expired, page): (Vec<_>, Vec<_>) = page
+        .into_iter()
+        .partition(|entry| entry.message.expires_at <= now);
+    let mut endings: Vec<Ending> = expired
+        .into_iter()
+        .map(|entry| ending(&entry, super::expiry::expired()))
+        .collect();
+    let mut writes = Vec::with_capacity(page.len());
+    for entry in page {
+        match seal_envelope(&entry.message, hosted.node_key()) {
+            Ok(envelope) => {
+                endings.push(ending(&entry, Fate::Delivered));
+                writes.push(Write::AppendInbound {
+                    message: entry.message,
+                    proof: Some(Proof {
+                        envelope: envelope.bytes,
+                        signature: envelope.signature,
+                        node_id: hosted.node_id(),
+                    }),
+                    received_at: now,
+                });
+            }
+            Err(error) => {
+                let reason = format!("this message cannot be sent: {error}");
+                endings.push(ending(
+                    &entry,
+                    Fate::Failed {
+                        reason,
+                        refused: false,
+                    },
+                ));
+            }
+        }
+    }
+    for outcome in recipient.store().submit_all(writes).await? {
+        if let Outcome::Appended { arrival, .. } = outcome {
+            recipient.arrived(arrival);
+        }
+    }
+    let attempts = conversation.attempts().saturating_add(1);
+    conclude(hosted, conversation.remote(), attempts, endings).await?;
+    Ok(())
+}
+
+fn ending(entry: &OutboxEntry, fate: Fate) -> Ending {
+    Ending {
+        position: entry.position,
+        id: entry.message.id,
+        fate,
+    }
+}
+
+async fn refuse(
+    hosted: &Hosted,
+    conversation: &Conversation,
+    page: Vec<OutboxEntry>,
+    reason: &str,
+) -> Result<(), clawchat_store::StoreError> {
+    let fate = Fate::Failed {
+        reason: reason.to_owned(),
+        refused: true,
+    };
+    let endings = page
+        .into_iter()
+        .map(|entry| ending(&entry, fate.clone()))
+        .collect();
+    conclude(
+        hosted,
+        conversation.remote(),
+        conversation.attempts().saturating_add(1),
+        endings,
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,411 @@
+//! Delivery to a principal on another gateway: feeding the `chat/1` window of a session, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use clawchat_node::{SessionHandle, StreamReader, StreamWriter};
+use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent, ChatSender, NackCode, QueueError, seal_envelope};
+use clawchat_store::{OutboxEntry, StoreError};
+use clawchat_types::{MessageId, OutboundStatus};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+
+use super::{Conversation, Ending, conclude, local};
+use crate::clock;
+use crate::hosted::{Event, Hosted};
+use crate::receipts::Fate;
+use crate::sessions::ReachError;
+use crate::shared::Gateway;
+
+/// Messages read from the outbox at a time.
+const PAGE: usize = 64;
+/// Buffers of up to 64 KiB between the window and the stream.
+const OUTPUT_BUFFERS: usize = 2;
+/// Messages sent whose fate is not written into the outbox yet. Beyond it no more are sent: the disk is behind.
+const MAX_UNSETTLED: usize = 1024;
+
+/// How a run of deliveries ended.
+pub(super) enum End {
+    /// Everything that waited has been decided.
+    Progress,
+    /// Something still waits: try again later.
+    Away {
+        /// Why it did not go on, for `lastError`.
+        reason: String,
+        /// Whether anything was decided before that.
+        progressed: bool,
+    },
+}
+
+impl End {
+    pub(super) fn away(reason: impl ToString, progressed: bool) -> Self {
+        Self::Away {
+            reason: reason.to_string(),
+            progressed,
+        }
+    }
+}
+
+/// Delivers what waits for the conversation's other end, over the way that exists or a new one. Returns when
+/// nothing is left *and* the way is gone, or when it does not go on.
+pub(super) async fn deliver(
+    gateway: &Gateway,
+    hosted: &std::sync::Arc<Hosted>,
+    conversation: &Conversation,
+) -> End {
+    let remote = conversation.remote();
+    if let Some(recipient) = gateway.hosts.find(remote) {
+        return local::deliver(gateway, hosted, &recipient, conversation).await;
+    }
+    if gateway.hosts.is_configured(remote) {
+        return End::away("the recipient is hosted by this gateway but not loaded", false);
+    }
+    match gateway.reach(hosted, remote).await {
+        Ok(session) => over_session(hosted, conversation, &session).await,
+        Err(error) if error.is_refusal() => {
+            let reason = "refused by the recipient's access list (not_allowed)";
+            match refuse_all(hosted, conversation, reason).await {
+                Ok(()) => End::Progress,
+                Err(error) => End::away(error, false),
+            }
+        }
+        Err(error) => End::away(describe(&error), false),
+    }
+}
+
+/// What `lastError` says. A stranger's gateway does not tell an unknown identity from a hidden one, and neither do
+/// we.
+fn describe(error: &ReachError) -> String {
+    match error {
+        ReachError::Open(clawchat_node::SessionOpenError::Refused(
+            clawchat_node::ErrorCode::UnknownPrincipal,
+        )) => "the gateway at that address does not know this principal".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Fails everything that waits, for the same reason.
+async fn refuse_all(hosted: &Hosted, conversation: &Conversation, reason: &str) -> Result<(), StoreError> {
+    let attempts = conversation.attempts().saturating_add(1);
+    loop {
+        let page = hosted.store().store().pending(conversation.remote(), 0, PAGE)?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        let fate = Fate::Failed {
+            reason: reason.to_owned(),
+            refused: true,
+        };
+        let endings = page
+            .into_iter()
+            .map(|entry| Ending {
+                position: entry.position,
+                id: entry.message.id,
+                fate: fate.clone(),
+            })
+            .collect();
+        conclude(hosted, conversation.remote(), attempts, endings).await?;
+    }
+}
+
+async fn over_session(hosted: &Hosted, conversation: &Conversation, session: &SessionHandle) -> End {
+    let stream = match session.open_stream(CHAT_LABEL).await {
+        Ok(stream) => stream,
+        Err(error) => return End::away(error, false),
+    };
+    let (reader, writer) = stream.split();
+    let (output, queue) = mpsc::channel(OUTPUT_BUFFERS);
+    let writing = write_all(writer, queue);
+    let mut pump = Pump::new(hosted, conversation);
+    // The writer ends when the pump drops `output`; if it ends first, the reader tells why.
+    let (end, ()) = tokio::join!(pump.run(reader, output), writing);
+    end
+}
+
+async fn write_all(mut writer: StreamWriter, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(bytes) = queue.recv().await {
+        if writer.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+    writer.finish();
+}
+
+/// One `chat/1` stream at work.
+struct Pump<'a> {
+    hosted: &'a Hosted,
+    conversation: &'a Conversation,
+    sender: ChatSender,
+    feed: Feed<'a>,
+    ids: BTreeMap<u64, MessageId>,
+    writing: FuturesUnordered<BoxFuture<'a, Result<Vec<Ending>, StoreError>>>,
+    progressed: bool,
+}
+
+impl<'a> Pump<'a> {
+    fn new(hosted: &'a Hosted, conversation: &'a Conversation) -> Self {
+        Self {
+            hosted,
+            conversation,
+            sender: ChatSender::new(),
+            feed: Feed {
+                hosted,
+                conversation,
+                cursor: 0,
+                page: VecDeque::new(),
+                exhausted: false,
+            },
+            ids: BTreeMap::new(),
+            writing: FuturesUnordered::new(),
+            progressed: false,
+        }
+    }
+
+    async fn run(&mut self, reader: StreamReader, output: mpsc::Sender<Bytes>) -> End {
+        let reason = self.exchange(reader, output).await;
+        // What has been acknowledged must be written before anybody reads the outbox for the next try.
+        while let Some(result) = self.writing.next().await {
+            if let Err(error) = self.settled(result) {
+                return End::away(error, self.progressed);
+            }
+        }
+        let left = self
+            .hosted
+            .store()
+            .store()
+            .pending_count(self.conversation.remote());
+        match left {
+            Ok(0) => End::Progress,
+            Ok(_) | Err(_) => End::away(reason, self.progressed),
+        }
+    }
+
+    /// Runs until the stream ends, and says why it did.
+    async fn exchange(&mut self, mut reader: StreamReader, output: mpsc::Sender<Bytes>) -> String {
+        let mut buffer = Vec::new();
+        loop {
+            if let Err(error) = self.fill() {
+                return error.to_string();
+            }
+            if buffer.is_empty() {
+                self.sender.poll_write(&mut buffer);
+            }
+            tokio::select! {
+                read = reader.read() => match read {
+                    Some(Ok(bytes)) => {
+                        if let Err(error) = self.sender.handle_bytes(&bytes) {
+                            return format!("the recipient's gateway broke the protocol: {error}");
+                        }
+                        if let Some(refusal) = self.take_events() {
+                            return refusal;
+                        }
+                    }
+                    Some(Err(error)) => return error.to_string(),
+                    None => return "the recipient's gateway ended the stream".to_owned(),
+                },
+                Ok(slot) = output.reserve(), if !buffer.is_empty() => {
+                    slot.send(Bytes::from(std::mem::take(&mut buffer)));
+                }
+                Some(result) = self.writing.next(), if !self.writing.is_empty() => {
+                    if let Err(error) = self.settled(result) {
+                        return error.to_string();
+                    }
+                }
+                () = self.conversation.woken() => self.feed.exhausted = false,
+            }
+        }
+    }
+
+    /// Moves waiting messages into the window while there is room.
+    fn fill(&mut self) -> Result<(), StoreError> {
+        let now = clock::now();
+        while self.ids.len() < MAX_UNSETTLED
+            && let Some(entry) = self.feed.peek()?
+        {
+            // Left to the expiry task.
+            let expired = entry.message.expires_at <= now;
+            if !expired {
+                // The text and payload are all that can be large.
+                let about = entry.message.content.as_str().len()
+                    + entry
+                        .message
+                        .payload
+                        .as_ref()
+                        .map_or(0, |payload| payload.as_str().len());
+                if !self.sender.can_queue(about) {
+                    return Ok(());
+                }
+            }
+            let Some(entry) = self.feed.take() else {
+                return Ok(());
+            };
+            if !expired && !self.queue(&entry) {
+                self.feed.put_back(entry);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one message into the window. Returns whether there was room for it.
+    fn queue(&mut self, entry: &OutboxEntry) -> bool {
+        let envelope = match seal_envelope(&entry.message, self.hosted.node_key()) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                self.fail(entry, &error);
+                return true;
+            }
+        };
+        match self.sender.queue(entry.position, envelope) {
+            Ok(()) => {}
+            Err(error @ QueueError::TooLarge { .. }) => {
+                self.fail(entry, &error);
+                return true;
+            }
+            Err(_) => return false,
+        }
+        self.conversation.in_flight().insert(entry.position);
+        self.ids.insert(entry.position, entry.message.id);
+        self.hosted.announce(Event::State {
+            id: entry.message.id,
+            to: *self.conversation.remote(),
+            status: OutboundStatus::Sent,
+            last_error: None,
+        });
+        true
+    }
+
+    /// Takes what the other side decided. Returns the reason if it wants us to come back later.
+    fn take_events(&mut self) -> Option<String> {
+        let mut endings = Vec::new();
+        let mut later = None;
+        while let Some(event) = self.sender.poll_event() {
+            let (tag, fate) = match event {
+                ChatEvent::Acked { tag } => (tag, Fate::Delivered),
+                ChatEvent::Nacked {
+                    code,
+                    retryable: true,
+                    text,
+                    ..
+                } => {
+                    later = Some(refusal(code, text.as_deref()));
+                    continue;
+                }
+                ChatEvent::Nacked {
+                    tag,
+                    code,
+                    retryable: false,
+                    text,
+                } => {
+                    let refused = code == NackCode::NotAllowed;
+                    (
+                        tag,
+                        Fate::Failed {
+                            reason: refusal(code, text.as_deref()),
+                            refused,
+                        },
+                    )
+                }
+                _ => continue,
+            };
+            if let Some(id) = self.ids.get(&tag) {
+                endings.push(Ending {
+                    position: tag,
+                    id: *id,
+                    fate,
+                });
+            }
+        }
+        if !endings.is_empty() {
+            self.conclude(endings);
+        }
+        later
+    }
+
+    fn fail(&mut self, entry: &OutboxEntry, error: &dyn std::fmt::Display) {
+        let reason = format!("this message cannot be sent: {error}");
+        let fate = Fate::Failed {
+            reason,
+            refused: false,
+        };
+        self.conclude(vec![Ending {
+            position: entry.position,
+            id: entry.message.id,
+            fate,
+        }]);
+    }
+
+    fn conclude(&mut self, endings: Vec<Ending>) {
+        let attempts = self.conversation.attempts().saturating_add(1);
+        let (hosted, remote) = (self.hosted, self.conversation.remote());
+        self.writing
+            .push(Box::pin(conclude(hosted, remote, attempts, endings)));
+    }
+
+    fn settled(&mut self, result: Result<Vec<Ending>, StoreError>) -> Result<(), StoreError> {
+        let endings = result?;
+        self.progressed = true;
+        let mut in_flight = self.conversation.in_flight();
+        for ending in endings {
+            in_flight.remove(&ending.position);
+            self.ids.remove(&ending.position);
+        }
+        Ok(())
+    }
+}
+
+/// What waits in the outbox for one recipient, read page by page behind what has been taken.
+struct Feed<'a> {
+    hosted: &'a Hosted,
+    conversation: &'a Conversation,
+    cursor: u64,
+    page: VecDeque<OutboxEntry>,
+    exhausted: bool,
+}
+
+impl Feed<'_> {
+    fn peek(&mut self) -> Result<Option<&OutboxEntry>, StoreError> {
+        if self.page.is_empty() && !self.exhausted {
+            self.page = self
+                .hosted
+                .store()
+                .store()
+                .pending(self.conversation.remote(), self.cursor, PAGE)?
+                .into();
+            self.exhausted = self.page.is_empty();
+        }
+        Ok(self.page.front())
+    }
+
+    fn take(&mut self) -> Option<OutboxEntry> {
+        let entry = self.page.pop_front()?;
+        self.cursor = entry.position;
+        Some(entry)
+    }
+
+    fn put_back(&mut self, entry: OutboxEntry) {
+        self.page.push_front(entry);
+    }
+}
+
+fn refusal(code: NackCode, text: Option<&str>) -> String {
+    let reason = match code {
+        NackCode::NotAllowed => "refused by the recipient's access list (not_allowed)".to_owned(),
+        NackCode::UnknownRecipient => "the recipient is not served at its gateway".to_owned(),
+        NackCode::Invalid => "the recipient's gateway finds the message invalid".to_owned(),
+        NackCode::Expired => "expired on the way".to_owned(),
+        NackCode::TooLarge => "too large for the recipient".to_owned(),
+        NackCode::StorageFull => "the recipient's disk is full".to_owned(),
+        NackCode::Busy => "the recipient's gateway is busy".to_owned(),
+        other => format!("refused by the recipient's gateway (code {})", other.to_wire()),
+    };
+    match text {
+        // A stranger's words: no control characters into logs and terminals.
+        Some(text) => format!(
+            "{reason}: {}",
+            text.chars().filter(|c| !c.is_control()).collect::<String>()
+        ),
+        None => reason,
+    }
+}

@@ -1,0 +1,217 @@
+//! One identity while it is served: its keys, its store and whoever waits for something of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
+use clawchat_snap2p::Credentials;
+use clawchat_store::StoreHandle;
+use clawchat_types::{MessageId, Nick, NodeId, OutboundStatus, Principal, UnixMillis};
+use serde_json::Value;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::delivery::Conversation;
+use crate::receipts::Receipts;
+
+/// How long an attestation made at start-up or renewal is valid. A stolen node key is useless after that.
+const ATTESTATION_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// State changes and peer events a subscriber may be behind before it is told that it missed some.
+const EVENT_BACKLOG: usize = 1024;
+
+/// Something that happened to an identity, for subscribers. Arriving messages are not here: they are read from
+/// the store, so that none can be missed.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// An outgoing message changed its state.
+    State {
+        id: MessageId,
+        to: Principal,
+        status: OutboundStatus,
+        last_error: Option<String>,
+    },
+    /// The first session with a peer came about, or the last one ended.
+    Peer { principal: Principal, connected: bool },
+}
+
+/// A served identity.
+pub(crate) struct Hosted {
+    principal: Principal,
+    identity: Identity,
+    node_key: Arc<NodeKey>,
+    attestation: Mutex<Attestation<Verified>>,
+    nick: Mutex<Option<Nick>>,
+    store: StoreHandle,
+    arrivals: watch::Sender<u64>,
+    events: broadcast::Sender<Event>,
+    receipts: Receipts,
+    conversations: Mutex<BTreeMap<Principal, Arc<Conversation>>>,
+    claimed: Mutex<BTreeSet<u64>>,
+    stop: CancellationToken,
+}
+
+impl Hosted {
+    /// Starts serving `identity` out of `store`. Ends with `stop`.
+    ///
+    /// # Errors
+    /// When the system gives no randomness for the attestation, or the store cannot be read.
+    pub(crate) fn new(
+        identity: Identity,
+        nick: Option<Nick>,
+        store: StoreHandle,
+        stop: CancellationToken,
+    ) -> Result<Self, HostError> {
+        let latest = store.store().inbox_count()?;
+        let attestation = attest(&identity)?;
+        Ok(Self {
+            principal: *identity.principal(),
+            node_key: Arc::new(identity.node_key().clone()),
+            attestation: Mutex::new(attestation),
+            nick: Mutex::new(nick),
+            identity,
+            store,
+            arrivals: watch::Sender::new(latest),
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            receipts: Receipts::default(),
+            conversations: Mutex::default(),
+            claimed: Mutex::default(),
+            stop,
+        })
+    }
+
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn node_key(&self) -> &NodeKey {
+        &self.node_key
+    }
+
+    pub(crate) fn node_id(&self) -> NodeId {
+        self.node_key.node_id()
+    }
+
+    pub(crate) fn nick(&self) -> Option<Nick> {
+        lock(&self.nick).clone()
+    }
+
+    pub(crate) fn set_nick(&self, nick: Option<Nick>) {
+        *lock(&self.nick) = nick;
+    }
+
+    pub(crate) fn store(&self) -> &StoreHandle {
+        &self.store
+    }
+
+    pub(crate) fn receipts(&self) -> &Receipts {
+        &self.receipts
+    }
+
+    /// Ends when the identity is no longer served.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// What a peer is shown in a session: renewed once half its life is over, so that a session always starts
+    /// with hours to spare.
+    ///
+    /// # Errors
+    /// When the system gives no randomness for a new one and the old one is half over.
+    pub(crate) fn credentials(&self) -> Result<Credentials, HostError> {
+        let mut attestation = lock(&self.attestation);
+        let half = i64::try_from(ATTESTATION_LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
+        if attestation
+            .expires_at()
+            .0
+            .saturating_sub(clock::now().seconds().0)
+            < half
+        {
+            *attestation = attest(&self.identity)?;
+        }
+        Ok(Credentials {
+            node_key: Arc::clone(&self.node_key),
+            attestation: attestation.clone(),
+        })
+    }
+
+    /// Announces that the inbox now reaches to `arrival`.
+    pub(crate) fn arrived(&self, arrival: u64) {
+        self.arrivals.send_if_modified(|latest| {
+            let newer = arrival > *latest;
+            *latest = (*latest).max(arrival);
+            newer
+        });
+    }
+
+    /// Follows the latest arrival number.
+    pub(crate) fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
+    }
+
+    /// Tells subscribers; nobody listening is fine.
+    pub(crate) fn announce(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// Follows state and peer events.
+    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The conversations that have something to deliver or a stream open.
+    pub(crate) fn conversations(&self) -> MutexGuard<'_, BTreeMap<Principal, Arc<Conversation>>> {
+        lock(&self.conversations)
+    }
+
+    /// Inbox entries that an unfinished `recv --unread` is about to hand out.
+    pub(crate) fn claimed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        lock(&self.claimed)
+    }
+
+    /// Principal and nickname, as `loadedIdentities` shows them.
+    pub(crate) fn summary(&self) -> Value {
+        let mut summary = serde_json::json!({ "principal": self.principal });
+        if let Some(nick) = self.nick() {
+            summary["nick"] = Value::from(nick.as_str());
+        }
+        summary
+    }
+}
+
+impl std::fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hosted({})", self.principal)
+    }
+}
+
+/// Why an identity cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("the system gives no random numbers: {0}")]
+    Randomness(#[from] getrandom::Error),
+    #[error(transparent)]
+    Store(#[from] clawchat_store::StoreError),
+    #[error(transparent)]
+    Open(#[from] clawchat_store::OpenError),
+    #[error("cannot start the store's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// How far ahead of now wall-clock arithmetic may go; keeps `UnixMillis` sums readable.
+pub(crate) fn in_future(duration: Duration) -> UnixMillis {
+    clock::now().after(duration)
+}
+
+fn attest(identity: &Identity) -> Result<Attestation<Verified>, HostError> {
+    Ok(identity.attest(clock::now().seconds(), ATTESTATION_LIFETIME, clock::random()?))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

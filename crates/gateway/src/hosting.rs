@@ -1,0 +1,202 @@
+//! Taking identities into service and out of it, while the gateway runs.
+
+use std::sync::Arc;
+
+use clawchat_identity::Identity;
+use clawchat_ipc::{ErrorCode, Failure, Secret};
+use clawchat_node::ErrorCode as WireCode;
+use clawchat_router::Verdict;
+use clawchat_store::{SledStore, StoreHandle, StoreOptions};
+use clawchat_types::{Nick, Principal};
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::config::GatewayConfig;
+use crate::home::{Home, HomeLock};
+use crate::hosted::{HostError, Hosted};
+use crate::shared::Gateway;
+use crate::{api, delivery, peering, setup};
+
+/// What only one request at a time may change: the home folder, and the configuration read from it.
+pub(crate) struct Owned {
+    pub(crate) lock: HomeLock,
+    pub(crate) config: GatewayConfig,
+    /// What the daemon was started with, for identities that are loaded later.
+    pub(crate) password: Option<Secret>,
+}
+
+/// Opens an identity's store. Blocks: on the disk, and longer for a large store.
+pub(crate) fn open_store(home: &Home, identity: &Identity) -> Result<StoreHandle, HostError> {
+    let folder = home.store_dir(identity.principal());
+    let store = SledStore::open(&folder, &identity.store_key(), StoreOptions::default())?;
+    Ok(StoreHandle::start(Arc::new(store))?)
+}
+
+/// What the configuration calls an identity.
+pub(crate) fn nick_of(config: &GatewayConfig, principal: &Principal) -> Option<Nick> {
+    let index = config.find(&principal.to_string())?;
+    config.identities().get(index)?.nick.clone()
+}
+
+/// Serves one identity more. A failure is remembered and shown in `status`.
+pub(crate) async fn host(
+    gateway: &Gateway,
+    config: &GatewayConfig,
+    identity: Identity,
+) -> Result<(), HostError> {
+    let principal = *identity.principal();
+    let result = try_host(gateway, config, identity).await;
+    match &result {
+        Ok(()) => info!(identity = %principal, "serving"),
+        Err(error) => {
+            warn!(identity = %principal, %error, "cannot serve an identity");
+            gateway
+                .hosts
+                .set_not_loaded(principal.to_string(), error.to_string());
+        }
+    }
+    result
+}
+
+async fn try_host(gateway: &Gateway, config: &GatewayConfig, identity: Identity) -> Result<(), HostError> {
+    let principal = *identity.principal();
+    let home = gateway.home.clone();
+    let (identity, store) = tokio::task::spawn_blocking(move || {
+        let store = open_store(&home, &identity);
+        (identity, store)
+    })
+    .await
+    .map_err(std::io::Error::other)?;
+    let nick = nick_of(config, &principal);
+    let hosted = Arc::new(Hosted::new(identity, nick, store?, gateway.stop.child_token())?);
+    gateway.hosts.insert(Arc::clone(&hosted));
+    start(gateway, &hosted)
+}
+
+/// Starts the tasks of an identity that is hosted.
+pub(crate) fn start(gateway: &Gateway, hosted: &Arc<Hosted>) -> Result<(), HostError> {
+    delivery::start(gateway, hosted)?;
+    gateway
+        .tasks
+        .spawn(peering::keep(Arc::clone(gateway), Arc::clone(hosted)));
+    // Co-hosted identities may have waited for this one.
+    for other in gateway.hosts.loaded() {
+        delivery::hurry(&other, hosted.principal());
+    }
+    Ok(())
+}
+
+/// Serves an identity no longer: its sessions end, its store is closed.
+pub(crate) async fn unhost(gateway: &Gateway, principal: &Principal) {
+    let Some(hosted) = gateway.hosts.remove(principal) else {
+        return;
+    };
+    hosted.stop().cancel();
+    for session in gateway.sessions.all() {
+        if session.local() == principal {
+            session.close(WireCode::UnknownPrincipal);
+        }
+    }
+    if let Err(error) = hosted.store().close().await {
+        warn!(identity = %principal, %error, "the store was not closed cleanly");
+    }
+    info!(identity = %principal, "no longer served");
+}
+
+/// Makes access lists and nicknames count: sessions that are no longer admitted end, and what was refused before is
+/// not tried again by itself, but what waits is.
+pub(crate) fn apply(gateway: &Gateway, config: &GatewayConfig) {
+    gateway.hosts.configure(config);
+    for session in gateway.sessions.all() {
+        if let Verdict::Refuse(_) = gateway.hosts.inbound_verdict(session.remote(), session.local()) {
+            // A peer we wrote to first stays reachable; its messages are refused one by one.
+            if !session.is_outbound() {
+                session.close(WireCode::NotAllowed);
+            }
+        }
+    }
+    for hosted in gateway.hosts.loaded() {
+        let waiting: Vec<Principal> = hosted.conversations().keys().copied().collect();
+        for remote in waiting {
+            delivery::hurry(&hosted, &remote);
+        }
+    }
+}
+
+/// Reads the configuration again and follows it. An invalid file changes nothing.
+pub(crate) async fn reload(gateway: &Gateway) -> Result<Value, Failure> {
+    let mut owned = gateway.owned.clone().lock_owned().await;
+    let config = GatewayConfig::load(&gateway.home)?;
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    if config.p2p_port() != owned.config.p2p_port() {
+        warn!(
+            port = config.p2p_port(),
+            "the port changes with the next start of the daemon"
+        );
+    }
+    if config.network() != owned.config.network() {
+        return Err(Failure::new(
+            ErrorCode::WrongNetwork,
+            "the configuration is for another network now",
+        )
+        .with_hint("restart the daemon to change the network"));
+    }
+    let gone: Vec<Principal> = gateway
+        .hosts
+        .loaded()
+        .iter()
+        .map(|hosted| *hosted.principal())
+        .filter(|principal| config.find(&principal.to_string()).is_none())
+        .collect();
+    for principal in gone {
+        unhost(gateway, &principal).await;
+    }
+    apply(gateway, &config);
+    let missing: Vec<usize> = config
+        .identities()
+        .iter()
+        .enumerate()
+        .filter(|(_, identity)| identity.autoload)
+        .filter(|(_, identity)| {
+            identity
+                .principal
+                .get()
+                .is_ok_and(|p| gateway.hosts.find(&p).is_none())
+        })
+        .map(|(index, _)| index)
+        .collect();
+    owned.config = config.clone();
+    let (owned, opened) = tokio::task::spawn_blocking(move || {
+        let opened: Vec<_> = missing
+            .into_iter()
+            .map(|index| {
+                (
+                    index,
+                    setup::unseal_one(&owned.lock, &owned.config, index, owned.password.as_ref()),
+                )
+            })
+            .collect();
+        (owned, opened)
+    })
+    .await
+    .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+    for (index, identity) in opened {
+        match identity {
+            // A failure is logged and shown in `status`; the other identities are served all the same.
+            Ok(identity) => drop(host(gateway, &config, identity).await),
+            Err(error) => {
+                let principal = config.identities()[index].principal.to_string();
+                warn!(identity = %principal, %error, "cannot load an identity");
+                gateway.hosts.set_not_loaded(principal, error.to_string());
+            }
+        }
+    }
+    drop(owned);
+    info!("configuration reloaded");
+    Ok(api::reloaded(
+        gateway.hosts.loaded().len(),
+        &gateway.hosts.not_loaded(),
+    ))
+}

@@ -1,0 +1,252 @@
+//! The identities of this gateway: who is configured, who is served, and who may talk to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use clawchat_node::{Credentials, ErrorCode, Gatekeeper};
+use clawchat_router::{Acl, AllowEntry, Directory, HostedIdentity, ResolveError, Route, Verdict, Visibility};
+use clawchat_types::Principal;
+use serde_json::{Value, json};
+use tracing::{debug, error};
+
+use crate::config::{self, GatewayConfig, IdentityConfig, PeerPattern};
+use crate::hosted::Hosted;
+
+/// Looked at by every session and every message, changed by the operator.
+pub(crate) struct Hosts {
+    inner: RwLock<Inner>,
+    p2p_port: u16,
+}
+
+#[derive(Default)]
+struct Inner {
+    directory: Directory,
+    /// The served ones, in the order of the configuration.
+    loaded: Vec<Arc<Hosted>>,
+    /// Why an identity that should be served is not, by its principal's text.
+    not_loaded: BTreeMap<String, String>,
+}
+
+impl Hosts {
+    /// Nobody served yet.
+    pub(crate) fn new(config: &GatewayConfig, p2p_port: u16) -> Self {
+        let hosts = Self {
+            inner: RwLock::default(),
+            p2p_port,
+        };
+        hosts.configure(config);
+        hosts
+    }
+
+    /// Follows the configuration: names and access lists count from now on.
+    pub(crate) fn configure(&self, config: &GatewayConfig) {
+        let mut inner = self.write();
+        let mut directory = Directory::new();
+        for identity in config.identities().iter().filter_map(hosted_identity) {
+            let principal = identity.principal;
+            // Identities of the other network stay out; unsealing has said so.
+            if let Err(error) = directory.insert(identity) {
+                debug!(identity = %principal, %error, "an identity is left out");
+            }
+        }
+        for hosted in &inner.loaded {
+            directory.set_loaded(hosted.principal(), true);
+            let nick = directory
+                .get(hosted.principal())
+                .and_then(|identity| identity.nick.clone());
+            hosted.set_nick(nick);
+        }
+        inner.directory = directory;
+        inner.sort();
+    }
+
+    /// The port the node listens on.
+    pub(crate) fn p2p_port(&self) -> u16 {
+        self.p2p_port
+    }
+
+    /// Serves an identity from now on.
+    pub(crate) fn insert(&self, hosted: Arc<Hosted>) {
+        let mut inner = self.write();
+        inner.not_loaded.remove(&hosted.principal().to_string());
+        inner
+            .loaded
+            .retain(|known| known.principal() != hosted.principal());
+        inner.directory.set_loaded(hosted.principal(), true);
+        inner.loaded.push(hosted);
+        inner.sort();
+    }
+
+    /// Serves an identity no longer.
+    pub(crate) fn remove(&self, principal: &Principal) -> Option<Arc<Hosted>> {
+        let mut inner = self.write();
+        let index = inner
+            .loaded
+            .iter()
+            .position(|hosted| hosted.principal() == principal)?;
+        Some(inner.loaded.remove(index))
+    }
+
+    /// Notes why an identity is not served.
+    pub(crate) fn set_not_loaded(&self, principal: String, reason: String) {
+        self.write().not_loaded.insert(principal, reason);
+    }
+
+    /// The identities that are not served, with the reasons.
+    pub(crate) fn not_loaded(&self) -> Vec<Value> {
+        let inner = self.read();
+        inner
+            .not_loaded
+            .iter()
+            .map(|(principal, reason)| json!({ "principal": principal, "reason": reason }))
+            .collect()
+    }
+
+    /// All reasons in one sentence, for when nobody can be served.
+    pub(crate) fn why_none(&self) -> String {
+        let inner = self.read();
+        let reasons: Vec<String> = inner
+            .not_loaded
+            .iter()
+            .map(|(principal, reason)| format!("{principal}: {reason}"))
+            .collect();
+        format!("no identity can be served: {}", reasons.join("; "))
+    }
+
+    /// The served identities, in the order of the configuration.
+    pub(crate) fn loaded(&self) -> Vec<Arc<Hosted>> {
+        self.read().loaded.clone()
+    }
+
+    /// The first served identity: who acts when nobody is named.
+    pub(crate) fn first(&self) -> Option<Arc<Hosted>> {
+        self.read().loaded.first().cloned()
+    }
+
+    /// The served identity of this principal.
+    pub(crate) fn find(&self, principal: &Principal) -> Option<Arc<Hosted>> {
+        self.read()
+            .loaded
+            .iter()
+            .find(|hosted| hosted.principal() == principal)
+            .cloned()
+    }
+
+    /// The served identity of this principal text or nickname.
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Hosted>> {
+        let principal = self.read().directory.by_name(name)?.principal;
+        self.find(&principal)
+    }
+
+    /// Whether an identity of this gateway, served or not, has this principal.
+    pub(crate) fn is_configured(&self, principal: &Principal) -> bool {
+        self.read().directory.get(principal).is_some()
+    }
+
+    /// Whether a message from another gateway reaches `to`.
+    pub(crate) fn inbound_verdict(&self, from: &Principal, to: &Principal) -> Verdict {
+        self.read().directory.inbound(from, to)
+    }
+
+    /// Whether a message between two identities of this gateway reaches `to`.
+    pub(crate) fn local_verdict(&self, from: &Principal, to: &Principal) -> Verdict {
+        self.read().directory.local(from, to)
+    }
+
+    /// Whom a text means; see [`Directory::resolve`].
+    pub(crate) fn resolve(
+        &self,
+        acting: &Principal,
+        text: &str,
+        alias: impl FnOnce(&str) -> Option<Principal>,
+    ) -> Result<Route, ResolveError> {
+        self.read().directory.resolve(acting, text, alias)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gatekeeper for Hosts {
+    /// Served identities answer by name, and the first that is not stealth answers for the gateway. Invites of
+    /// stealth identities are not managed yet, so no knock opens them: they answer to nobody.
+    fn credentials_for(&self, target: Option<&Principal>, _knock: Option<&[u8]>) -> Option<Credentials> {
+        let hosted = {
+            let inner = self.read();
+            let shown = |hosted: &&Arc<Hosted>| {
+                inner
+                    .directory
+                    .get(hosted.principal())
+                    .is_some_and(|identity| identity.visibility != Visibility::Stealth)
+            };
+            match target {
+                Some(target) => inner
+                    .loaded
+                    .iter()
+                    .filter(shown)
+                    .find(|hosted| hosted.principal() == target)
+                    .cloned(),
+                None => inner.loaded.iter().find(shown).cloned(),
+            }
+        }?;
+        hosted
+            .credentials()
+            .inspect_err(|error| error!(identity = %hosted.principal(), %error, "cannot prove who we are"))
+            .ok()
+    }
+
+    fn admit(&self, local: &Principal, remote: &Principal) -> Result<(), ErrorCode> {
+        match self.inbound_verdict(remote, local) {
+            Verdict::Deliver { .. } => Ok(()),
+            Verdict::Refuse(_) => Err(ErrorCode::NotAllowed),
+        }
+    }
+}
+
+impl Inner {
+    /// Puts the served identities into the order of the configuration.
+    fn sort(&mut self) {
+        let order: Vec<Principal> = self.directory.iter().map(|identity| identity.principal).collect();
+        self.loaded
+            .sort_by_key(|hosted| order.iter().position(|principal| principal == hosted.principal()));
+    }
+}
+
+/// What the configuration says of an identity; `None` for one whose principal is no address.
+fn hosted_identity(identity: &IdentityConfig) -> Option<HostedIdentity> {
+    // A list that denies everybody admits nobody; otherwise principals are denied one by one.
+    let nobody = identity.denied_peers.contains(&PeerPattern::Any);
+    let allowed = identity
+        .allowed_remote_peers
+        .iter()
+        .filter(|_| !nobody)
+        .filter_map(|pattern| match pattern {
+            PeerPattern::Any => Some(AllowEntry::Any),
+            PeerPattern::Principal(principal) => Some(AllowEntry::Principal(*principal)),
+            PeerPattern::Nobody(_) => None,
+        });
+    let denied = identity.denied_peers.iter().filter_map(|pattern| match pattern {
+        PeerPattern::Principal(principal) => Some(*principal),
+        PeerPattern::Any | PeerPattern::Nobody(_) => None,
+    });
+    Some(HostedIdentity {
+        principal: identity.principal.get().ok()?,
+        nick: identity.nick.clone(),
+        acl: Acl::new(
+            identity.allow_local && !nobody,
+            allowed.collect(),
+            denied.collect(),
+        ),
+        loaded: false,
+        visibility: match identity.visibility {
+            config::Visibility::Public => Visibility::Public,
+            config::Visibility::Private => Visibility::Private,
+            config::Visibility::Stealth => Visibility::Stealth,
+        },
+    })
+}

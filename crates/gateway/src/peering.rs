@@ -1,0 +1,230 @@
+//! Sessions while they last: serving what peers open, and keeping up with the peers we know.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawchat_node::{ErrorCode, NodeEvent, SessionHandle};
+use clawchat_router::Backoff;
+use clawchat_snap2p::chat::CHAT_LABEL;
+use clawchat_store::{MAX_PEER_LOCATORS, PeerRecord, StoreError, Write};
+use clawchat_types::{Locator, Principal};
+use futures::stream::{self, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::delivery::{self, hurry};
+use crate::hosted::{Event, Hosted};
+use crate::sessions::ReachError;
+use crate::shared::{Gateway, Shared};
+
+/// `chat/1` streams a peer may have open in one session. One is enough for a well-behaved peer.
+const MAX_CHAT_STREAMS: usize = 4;
+/// Peers remembered because they turned up, per identity. Further ones are served but not remembered.
+const MAX_MET_PEERS: usize = 1024;
+/// Peers an identity keeps a session with, the most recently seen first. Others are dialed when there is a message.
+const MAX_KEPT_PEERS: usize = 64;
+/// Dials under way at once while catching up with known peers.
+const PARALLEL_DIALS: usize = 4;
+/// How soon after a session began the peer's own addresses are noted; identify needs a moment.
+const NOTE_ADDRESSES_AFTER: Duration = Duration::from_secs(2);
+/// How often the list of known peers is looked through for those without a session.
+const KEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Generation of the native protocol, for the pin against downgrades.
+const NATIVE_PROTOCOL: u8 = 2;
+
+impl Shared {
+    /// A session from `hosted` to `remote`, served if it is new.
+    pub(crate) async fn reach(
+        self: &Arc<Self>,
+        hosted: &Arc<Hosted>,
+        remote: &Principal,
+    ) -> Result<SessionHandle, ReachError> {
+        let (session, new) = self.sessions.reach(&self.node, hosted, remote).await?;
+        if new {
+            adopt(self, session.clone());
+        }
+        Ok(session)
+    }
+}
+
+/// Handles what the network reports, until the gateway stops.
+pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>) {
+    let stop = gateway.stop.clone();
+    stop.run_until_cancelled(async {
+        while let Some(event) = events.recv().await {
+            if let NodeEvent::Session(session) = event {
+                adopt(&gateway, session);
+            }
+        }
+    })
+    .await;
+}
+
+/// Keeps a session and serves it until it ends.
+pub(crate) fn adopt(gateway: &Gateway, session: SessionHandle) {
+    let Some(hosted) = gateway.hosts.find(session.local()) else {
+        session.close(ErrorCode::UnknownPrincipal);
+        return;
+    };
+    let first = gateway.sessions.insert(session.clone());
+    gateway
+        .tasks
+        .spawn(serve(Arc::clone(gateway), hosted, session, first));
+}
+
+async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, first: bool) {
+    let remote = *session.remote();
+    if first {
+        info!(identity = %hosted.principal(), peer = %remote, "connected");
+        hosted.announce(Event::Peer {
+            principal: remote,
+            connected: true,
+        });
+    }
+    hurry(&hosted, &remote);
+    let stop = hosted.stop().clone();
+    tokio::select! {
+        () = accept_streams(&gateway, &hosted, &session) => {}
+        () = note_addresses(&gateway, &hosted, &session) => {}
+        () = stop.cancelled() => session.close(ErrorCode::NoError),
+    }
+    if gateway.sessions.sweep(hosted.principal(), &remote) {
+        info!(identity = %hosted.principal(), peer = %remote, "disconnected");
+        hosted.announce(Event::Peer {
+            principal: remote,
+            connected: false,
+        });
+        if let Err(error) = seen(&hosted, &remote).await {
+            debug!(identity = %hosted.principal(), %error, "cannot note when a peer was last seen");
+        }
+    }
+}
+
+/// Notes that a known peer was here until now.
+async fn seen(hosted: &Hosted, remote: &Principal) -> Result<(), StoreError> {
+    if let Some(mut record) = hosted.store().store().peer(remote)? {
+        record.last_seen = Some(clock::now());
+        hosted.store().submit(Write::PutPeer(record)).await?;
+    }
+    Ok(())
+}
+
+/// Takes streams until the session ends.
+async fn accept_streams(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle) {
+    let mut chats = JoinSet::new();
+    while let Some(inbound) = session.accept().await {
+        while chats.try_join_next().is_some() {}
+        if inbound.label() == CHAT_LABEL && chats.len() < MAX_CHAT_STREAMS {
+            let stream = inbound.accept();
+            chats.spawn(delivery::receive(
+                Arc::clone(gateway),
+                Arc::clone(hosted),
+                session.clone(),
+                stream,
+            ));
+        } else {
+            debug!(peer = %session.remote(), label = inbound.label(), "a stream was refused");
+            inbound.refuse(ErrorCode::StreamRefused);
+        }
+    }
+}
+
+/// Notes where the peer says it can be reached, soon after the session began; then waits for ever.
+async fn note_addresses(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) {
+    for pause in [Duration::ZERO, NOTE_ADDRESSES_AFTER] {
+        tokio::time::sleep(pause).await;
+        if let Err(error) = note(gateway, hosted, session).await {
+            warn!(identity = %hosted.principal(), %error, "cannot note a peer");
+        }
+    }
+    std::future::pending().await
+}
+
+async fn note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Result<(), StoreError> {
+    let store = hosted.store().store();
+    let mut record = match store.peer(session.remote())? {
+        Some(record) => record,
+        None if store.peers()?.len() < MAX_MET_PEERS => PeerRecord::new(*session.remote()),
+        None => return Ok(()),
+    };
+    let before = record.clone();
+    record.attestation = Some(session.remote_attestation().to_vec());
+    record.node_id = Some(*session.remote_node());
+    record.peer_id = Some(session.peer_id().clone());
+    record.protocol_pin = Some(NATIVE_PROTOCOL);
+    merge(
+        &mut record.locators,
+        gateway.node.peer_locators(session.peer_id()),
+    );
+    if record != before || before.last_seen.is_none() {
+        record.last_seen = Some(clock::now());
+        hosted.store().submit(Write::PutPeer(record)).await?;
+    }
+    Ok(())
+}
+
+/// Adds addresses behind those known, dropping the oldest learned when there are too many.
+pub(crate) fn merge(known: &mut Vec<Locator>, new: Vec<Locator>) {
+    for locator in new {
+        if !known.contains(&locator) && known.len() < MAX_PEER_LOCATORS {
+            known.push(locator);
+        }
+    }
+}
+
+/// Keeps sessions with the peers `hosted` knows: dials them at start, and again with growing pauses after a
+/// session was lost, so that what waits on either side flows as soon as both are there.
+pub(crate) async fn keep(gateway: Gateway, hosted: Arc<Hosted>) {
+    let stop = hosted.stop().clone();
+    stop.run_until_cancelled(async {
+        let mut tries: HashMap<Principal, Backoff> = HashMap::new();
+        loop {
+            let due = due_peers(&gateway, &hosted, &mut tries);
+            let results: Vec<(Principal, bool)> = stream::iter(due)
+                .map(|remote| {
+                    let (gateway, hosted) = (&gateway, &hosted);
+                    async move { (remote, gateway.reach(hosted, &remote).await.is_ok()) }
+                })
+                .buffer_unordered(PARALLEL_DIALS)
+                .collect()
+                .await;
+            for (remote, reached) in results {
+                if reached {
+                    tries.remove(&remote);
+                } else {
+                    tries
+                        .entry(remote)
+                        .or_default()
+                        .after_failure(clock::now(), clock::jitter());
+                }
+            }
+            tokio::time::sleep(KEEP_INTERVAL).await;
+        }
+    })
+    .await;
+}
+
+/// The peers to dial now, and a clean-up of the notes about others.
+fn due_peers(gateway: &Gateway, hosted: &Hosted, tries: &mut HashMap<Principal, Backoff>) -> Vec<Principal> {
+    let mut peers = match hosted.store().store().peers() {
+        Ok(peers) => peers,
+        Err(error) => {
+            warn!(identity = %hosted.principal(), %error, "cannot read the peer list");
+            return Vec::new();
+        }
+    };
+    peers.retain(|peer| !peer.locators.is_empty() && !gateway.hosts.is_configured(&peer.principal));
+    peers.sort_by_key(|peer| std::cmp::Reverse((peer.last_seen, peer.principal)));
+    peers.truncate(MAX_KEPT_PEERS);
+    tries.retain(|principal, _| peers.iter().any(|peer| peer.principal == *principal));
+    let now = clock::now();
+    peers
+        .into_iter()
+        .map(|peer| peer.principal)
+        .filter(|principal| gateway.sessions.find(hosted.principal(), principal).is_none())
+        .filter(|principal| tries.get(principal).is_none_or(|backoff| backoff.is_due(now)))
+        .collect()
+}

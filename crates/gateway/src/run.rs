@@ -1,0 +1,308 @@
+//! Starting a gateway, running it, and stopping it in the right order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawchat_identity::Identity;
+use clawchat_ipc::{ErrorCode, Failure, Secret, Server};
+use clawchat_node::{Limits, Node, NodeConfig, NodeEvent};
+use clawchat_store::StoreHandle;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::api::Api;
+use crate::config::{ConfigError, ConfiguredLimits, GatewayConfig};
+use crate::home::{Home, PidFile, Purpose};
+use crate::hosted::{HostError, Hosted};
+use crate::hosting::{self, Owned};
+use crate::hosts::Hosts;
+use crate::peering;
+use crate::sessions::Sessions;
+use crate::setup::{self, Unsealed};
+use crate::shared::Shared;
+
+/// How long tasks may take to notice that the gateway stops.
+const TASKS_LIMIT: Duration = Duration::from_millis(500);
+/// How long saying goodbye to peers may take.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// How long writing out the stores may take, in all.
+const STORES_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a gateway is started with.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// The home folder.
+    pub home: PathBuf,
+    /// The P2P port, instead of the configured one. For this run only.
+    pub port: Option<u16>,
+    /// Opens the identities that have no `password` file of their own.
+    pub password: Option<Secret>,
+}
+
+/// A gateway that serves: its home is locked, its identities are loaded, its socket and its ports are open.
+///
+/// Dropping it without [`run`](Self::run) abandons everything at once; nothing acknowledged is lost by that.
+#[must_use = "a gateway serves local requests only while `run` is awaited"]
+pub struct Gateway {
+    shared: crate::shared::Gateway,
+    server: Server,
+    events: mpsc::Receiver<NodeEvent>,
+    _pid_file: PidFile,
+}
+
+/// Why a gateway did not start. Says what to do about it; nothing was changed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(Failure);
+
+impl StartError {
+    /// The same for a caller: with code and hint.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        &self.0
+    }
+}
+
+impl<F: Into<Failure>> From<F> for StartError {
+    fn from(failure: F) -> Self {
+        Self(failure.into())
+    }
+}
+
+impl Gateway {
+    /// Locks the home, opens identities and stores, listens. Must be called within a tokio runtime.
+    ///
+    /// An identity that cannot be loaded is left out and shown in `status` with its reason, as long as one can;
+    /// but a wrong password for the first one is an error.
+    ///
+    /// # Errors
+    /// [`StartError`]: the folder is in use or unusable, the configuration invalid, no identity can be
+    /// loaded, or a port or the socket is not to be had.
+    pub async fn start(options: GatewayOptions) -> Result<Self, StartError> {
+        let given = options.port;
+        let opened = tokio::task::spawn_blocking(move || open(&options))
+            .await
+            .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))??;
+        let Opened {
+            owned,
+            identities,
+            not_loaded,
+            pid_file,
+        } = opened;
+        let config = owned.config.clone();
+        let home = owned.lock.home().clone();
+        let socket = home.socket()?;
+        let port = given.unwrap_or(config.p2p_port());
+
+        let hosts = Arc::new(Hosts::new(&config, port));
+        let stop = CancellationToken::new();
+        let Some(seed) = identities.first().map(|(identity, _)| identity.node_key().seed()) else {
+            return Err(Failure::new(ErrorCode::NoSuchIdentity, "no identity can be loaded").into());
+        };
+        let mut hosted = Vec::new();
+        for (identity, store) in identities {
+            let principal = *identity.principal();
+            match store.and_then(|store| {
+                let nick = hosting::nick_of(&config, &principal);
+                Hosted::new(identity, nick, store, stop.child_token())
+            }) {
+                Ok(identity) => hosted.push(Arc::new(identity)),
+                Err(error) => {
+                    warn!(identity = %principal, %error, "cannot serve an identity");
+                    hosts.set_not_loaded(principal.to_string(), error.to_string());
+                }
+            }
+        }
+        for (principal, reason) in not_loaded {
+            warn!(identity = %principal, %reason, "cannot load an identity");
+            hosts.set_not_loaded(principal, reason);
+        }
+        if hosted.is_empty() {
+            return Err(Failure::new(ErrorCode::StorageDamaged, hosts.why_none())
+                .with_hint("the messages are still there; see the log for each identity's reason")
+                .into());
+        }
+        for identity in &hosted {
+            hosts.insert(Arc::clone(identity));
+        }
+
+        let mut node_config = NodeConfig::new(*seed, port);
+        node_config.limits = limits(config.limits());
+        let gatekeeper: Arc<Hosts> = Arc::clone(&hosts);
+        let (node, events) = Node::start(node_config, gatekeeper).await.map_err(|error| {
+            Failure::new(ErrorCode::Network, error.to_string())
+                .with_hint("choose another port with --port, or with \"p2pPort\" in gateway-config.json")
+        })?;
+        let server = Server::bind(&socket)
+            .map_err(|error| Failure::new(ErrorCode::Io, format!("{}: {error}", socket.display())))?;
+        let shared = Arc::new(Shared {
+            home,
+            owned: Arc::new(Mutex::new(owned)),
+            hosts,
+            node,
+            sessions: Sessions::default(),
+            tasks: TaskTracker::new(),
+            stop,
+            stop_requested: CancellationToken::new(),
+        });
+        for identity in &hosted {
+            hosting::start(&shared, identity)
+                .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+        }
+        Ok(Self {
+            shared,
+            server,
+            events,
+            _pid_file: pid_file,
+        })
+    }
+
+    /// What the daemon tells whoever started it: `{"event":"started","pid","principal","peerId","p2pPort",
+    /// "multiaddrs","loadedIdentities"}`.
+    #[must_use]
+    pub fn started(&self) -> Value {
+        let hosts = &self.shared.hosts;
+        json!({
+            "event": "started",
+            "pid": std::process::id(),
+            "principal": hosts.first().map(|hosted| *hosted.principal()),
+            "peerId": self.shared.node.peer_id(),
+            "p2pPort": hosts.p2p_port(),
+            "multiaddrs": self.shared.node.locators(),
+            "loadedIdentities": hosts.loaded().iter().map(|hosted| hosted.summary()).collect::<Vec<_>>(),
+            "notLoaded": hosts.not_loaded(),
+            "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    /// Serves until `stop` is ready or somebody sends the `stop` command, then stops in order: no new local
+    /// requests, deliveries parked, peers told, stores written out. Takes less than five seconds for that.
+    /// Each item of `reloads` makes the gateway read its configuration again.
+    pub async fn run(self, stop: impl Future<Output = ()>, mut reloads: mpsc::Receiver<()>) {
+        let Self {
+            shared,
+            server,
+            events,
+            _pid_file,
+        } = self;
+        shared.tasks.spawn(peering::run(Arc::clone(&shared), events));
+        let closing = shared.stop_requested.clone();
+        let serving = tokio::spawn(server.serve(Api::new(Arc::clone(&shared)), closing.cancelled_owned()));
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = shared.stop_requested.cancelled() => break,
+                Some(()) = reloads.recv() => {
+                    if let Err(failure) = hosting::reload(&shared).await {
+                        warn!(error = %failure, "the configuration was not reloaded; the old one stays");
+                    }
+                }
+            }
+        }
+        info!("stopping");
+        shared.stop_requested.cancel();
+        if serving.await.is_err() {
+            warn!("the local server ended badly");
+        }
+        shutdown(&shared).await;
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("home", &self.shared.home.root())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is read from the home before anything is served.
+struct Opened {
+    owned: Owned,
+    /// Keys and stores, in the order of the configuration.
+    identities: Vec<(Identity, Result<StoreHandle, HostError>)>,
+    /// Who stays out, and why.
+    not_loaded: Vec<(String, String)>,
+    pid_file: PidFile,
+}
+
+/// Takes the home and opens what is in it. Blocks, mostly on opening keys.
+fn open(options: &GatewayOptions) -> Result<Opened, StartError> {
+    let home = Home::at(&options.home);
+    if !home.exists() {
+        return Err(ConfigError::NotFound {
+            path: home.config_path(),
+        }
+        .into());
+    }
+    let lock = home.lock(Purpose::Daemon)?;
+    let config = GatewayConfig::load(&home)?;
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    let Unsealed { loaded, not_loaded } = setup::unseal(&lock, &config, options.password.as_ref())?;
+    let identities = loaded
+        .into_iter()
+        .map(|loaded| {
+            let store = hosting::open_store(&home, &loaded.identity);
+            (loaded.identity, store)
+        })
+        .collect();
+    let not_loaded = not_loaded
+        .into_iter()
+        .map(|entry| (entry.principal, entry.reason.to_string()))
+        .collect();
+    let pid_file = lock.write_pid()?;
+    let owned = Owned {
+        lock,
+        config,
+        password: options.password.clone(),
+    };
+    Ok(Opened {
+        owned,
+        identities,
+        not_loaded,
+        pid_file,
+    })
+}
+
+/// The node's limits with what the operator set.
+fn limits(configured: ConfiguredLimits) -> Limits {
+    let defaults = Limits::default();
+    let or =
+        |set: Option<u32>, default: usize| set.map_or(default, |set| usize::try_from(set).unwrap_or(default));
+    Limits {
+        connections: or(configured.connections, defaults.connections),
+        connections_per_peer: or(configured.connections_per_peer, defaults.connections_per_peer),
+        strangers_per_ip: or(configured.connections_per_ip, defaults.strangers_per_ip),
+        pending_inbound: or(configured.pending_connections, defaults.pending_inbound),
+        ..defaults
+    }
+}
+
+async fn shutdown(shared: &Shared) {
+    shared.stop.cancel();
+    shared.tasks.close();
+    if tokio::time::timeout(TASKS_LIMIT, shared.tasks.wait())
+        .await
+        .is_err()
+    {
+        warn!("some tasks did not end in time");
+    }
+    shared.node.close(GOODBYE_LIMIT).await;
+    let closing = async {
+        for hosted in shared.hosts.loaded() {
+            if let Err(error) = hosted.store().close().await {
+                warn!(identity = %hosted.principal(), %error, "the store was not closed cleanly");
+            }
+        }
+    };
+    if tokio::time::timeout(STORES_LIMIT, closing).await.is_err() {
+        warn!("the stores were not closed in time; what was acknowledged is on disk");
+    }
+}

@@ -1,0 +1,149 @@
+//! The open sessions, and how a new one is come by.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clawchat_node::{DialError, ErrorCode, Node, SessionHandle, SessionOpenError};
+use clawchat_store::StoreError;
+use clawchat_types::{Locator, Principal};
+
+use crate::hosted::{HostError, Hosted};
+
+/// Our identity and the peer's: what a session is between.
+type Pair = (Principal, Principal);
+
+/// Every open session of this gateway, by pair of identities. Usually one each; two for a moment when both
+/// sides dial at once.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    open: Mutex<HashMap<Pair, Vec<SessionHandle>>>,
+    dialing: Mutex<HashMap<Pair, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Why there is no session with a peer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReachError {
+    #[error("no address of this peer is known; add one with: clawchat peers add PRINCIPAL ADDRESS")]
+    NoAddress,
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    #[error("{0}")]
+    Open(#[from] SessionOpenError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Host(#[from] HostError),
+}
+
+impl ReachError {
+    /// Whether the peer itself, authenticated or not, said that we may not talk to it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Open(SessionOpenError::Refused(ErrorCode::NotAllowed)))
+    }
+}
+
+impl Sessions {
+    /// The newest live session between the two.
+    pub(crate) fn find(&self, local: &Principal, remote: &Principal) -> Option<SessionHandle> {
+        let open = lock(&self.open);
+        open.get(&(*local, *remote))?
+            .iter()
+            .rev()
+            .find(|session| !session.is_closed())
+            .cloned()
+    }
+
+    /// The principals `local` has sessions with.
+    pub(crate) fn peers_of(&self, local: &Principal) -> Vec<Principal> {
+        let open = lock(&self.open);
+        let mut peers: Vec<Principal> = open
+            .iter()
+            .filter(|((ours, _), sessions)| ours == local && sessions.iter().any(|s| !s.is_closed()))
+            .map(|((_, theirs), _)| *theirs)
+            .collect();
+        peers.sort_unstable();
+        peers
+    }
+
+    /// Every session, for closing those a changed rule no longer admits.
+    pub(crate) fn all(&self) -> Vec<SessionHandle> {
+        lock(&self.open).values().flatten().cloned().collect()
+    }
+
+    /// Keeps a session. Returns whether it is the first one of the pair.
+    pub(crate) fn insert(&self, session: SessionHandle) -> bool {
+        let mut open = lock(&self.open);
+        let sessions = open.entry((*session.local(), *session.remote())).or_default();
+        sessions.retain(|known| !known.is_closed());
+        sessions.push(session);
+        sessions.len() == 1
+    }
+
+    /// Forgets sessions of the pair that have ended. Returns whether none is left.
+    pub(crate) fn sweep(&self, local: &Principal, remote: &Principal) -> bool {
+        let mut open = lock(&self.open);
+        let Some(sessions) = open.get_mut(&(*local, *remote)) else {
+            return true;
+        };
+        sessions.retain(|known| !known.is_closed());
+        let gone = sessions.is_empty();
+        if gone {
+            open.remove(&(*local, *remote));
+        }
+        gone
+    }
+
+    /// A session from `hosted` to `remote`: one that is open, or a new one. At most one dial of a pair is under
+    /// way; others wait for it. The second value tells whether the session is new: then the caller serves it.
+    pub(crate) async fn reach(
+        &self,
+        node: &Node,
+        hosted: &Hosted,
+        remote: &Principal,
+    ) -> Result<(SessionHandle, bool), ReachError> {
+        let pair = (*hosted.principal(), *remote);
+        let turn = Arc::clone(lock(&self.dialing).entry(pair).or_default());
+        let result = {
+            let _dialing = turn.lock().await;
+            match self.find(&pair.0, &pair.1) {
+                Some(session) => Ok((session, false)),
+                None => open(node, hosted, remote).await.map(|session| (session, true)),
+            }
+        };
+        drop(turn);
+        let mut dialing = lock(&self.dialing);
+        if dialing
+            .get(&pair)
+            .is_some_and(|turn| Arc::strong_count(turn) == 1)
+        {
+            dialing.remove(&pair);
+        }
+        result
+    }
+}
+
+async fn open(node: &Node, hosted: &Hosted, remote: &Principal) -> Result<SessionHandle, ReachError> {
+    let record = hosted
+        .store()
+        .store()
+        .peer(remote)?
+        .ok_or(ReachError::NoAddress)?;
+    let peer = match &record.peer_id {
+        Some(peer) if node.is_connected(peer) => peer.clone(),
+        _ => connect(node, &record.locators).await?,
+    };
+    Ok(node
+        .open_session(&peer, hosted.credentials()?, Some(*remote))
+        .await?)
+}
+
+async fn connect(node: &Node, locators: &[Locator]) -> Result<clawchat_types::PeerId, ReachError> {
+    if locators.is_empty() {
+        return Err(ReachError::NoAddress);
+    }
+    Ok(node.connect(locators).await?.peer)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

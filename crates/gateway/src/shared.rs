@@ -1,0 +1,36 @@
+//! What every part of a running gateway can reach.
+
+use std::sync::Arc;
+
+use clawchat_node::Node;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::home::Home;
+use crate::hosting::Owned;
+use crate::hosts::Hosts;
+use crate::sessions::Sessions;
+
+/// The running parts. One per gateway, shared by all its tasks.
+pub(crate) struct Shared {
+    /// Where the gateway's files are.
+    pub(crate) home: Home,
+    /// The right to change them.
+    pub(crate) owned: Arc<Mutex<Owned>>,
+    /// The identities served.
+    pub(crate) hosts: Arc<Hosts>,
+    /// The network.
+    pub(crate) node: Node,
+    /// The open sessions.
+    pub(crate) sessions: Sessions,
+    /// Every task of the gateway, so that stopping can wait for them.
+    pub(crate) tasks: TaskTracker,
+    /// Ends when the gateway stops.
+    pub(crate) stop: CancellationToken,
+    /// Asks the daemon to stop: the `stop` command.
+    pub(crate) stop_requested: CancellationToken,
+}
+
+/// The running parts, as tasks hold them.
+pub(crate) type Gateway = Arc<Shared>;
