@@ -18,7 +18,7 @@ macro_rules! contract {
         }
         mod sled {
             $(#[test] fn $name() {
-                let folder = tempfile::tempdir().unwrap();
+                let folder = super::common::scratch();
                 let store = super::open(&folder.path().join("store"));
                 super::$name(&store);
                 // Large records too stay out of the engine's separate files, which it never syncs.

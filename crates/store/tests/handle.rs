@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clawchat_store::{MemoryStore, Outcome, PeerRecord, StoreError, StoreHandle, Write};
 use clawchat_types::OutboundStatus;
 
-use common::{draft, inbound, open, principal, set};
+use common::{draft, inbound, open, principal, scratch, set};
 
 fn handle() -> StoreHandle {
     StoreHandle::start(Arc::new(MemoryStore::new())).unwrap()
@@ -67,7 +67,7 @@ async fn a_bad_write_fails_alone() {
 
 #[tokio::test]
 async fn closing_finishes_what_was_queued_and_refuses_the_rest() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let handle = StoreHandle::start(Arc::new(open(&folder.path().join("store")))).unwrap();
     let queued: Vec<_> = (1..=300)
         .map(|number| {

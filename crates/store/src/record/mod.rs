@@ -229,3 +229,143 @@ pub(crate) fn peer(record: PeerV1) -> Result<PeerRecord, RecordError> {
 pub(crate) fn principal(bytes: &[u8; Principal::BYTES]) -> Result<Principal, RecordError> {
     Principal::from_bytes(bytes).map_err(|_| RecordError("names no principal"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OutboundDraft;
+    use clawchat_types::Network;
+    use proptest::prelude::*;
+
+    fn message() -> Message {
+        let principal = |byte| Principal::from_hash160(Network::Testnet, [byte; 20]);
+        OutboundDraft {
+            id: MessageId::new([1; 16]),
+            from: principal(2),
+            to: principal(3),
+            timestamp: UnixMillis(1_700_000_000_000),
+            from_nick: Some("al".parse().unwrap()),
+            content_type: "text/plain".to_owned(),
+            content: Content::new("hé").unwrap(),
+            payload: Some(Payload::new("{}").unwrap()),
+            reply_to: Some(MessageId::new([4; 16])),
+            expires_at: UnixMillis(1_700_604_800_000),
+        }
+        .into_message(300)
+    }
+
+    const MESSAGE: &str = "010101010101010101010101010101011a02020202020202020202020202020202020202021a0303030303030303\
+        030303030303030303030303fd0068e5cf8b010000fb2c010102616c0a746578742f706c61696e0368c3a901027b7d0104040404040404\
+        040404040404040404fd00ecf1f38b010000";
+
+    /// These bytes are on people's disks. A change here means that they cannot be read any more.
+    #[test]
+    fn records_are_coded_as_they_always_were() {
+        let proof = Proof {
+            envelope: vec![5, 6],
+            signature: [7; 64],
+            node_id: NodeId::new([8; 32]),
+        };
+        let inbox = inbox_record(message(), Some(proof), UnixMillis(255));
+        let state = StateV1 {
+            to: [9; 21],
+            sequence: 1,
+            expires_at: 251,
+            status: status_code(OutboundStatus::Failed),
+            attempts: 70_000,
+            last_error: Some("no".to_owned()),
+            updated_at: 0,
+        };
+        let attempt = Some(attempt_record(2, None, UnixMillis(3)));
+        let conversation = ConversationV1 {
+            peer: [1; 21],
+            sequence: 2,
+            open: 1,
+            attempt,
+        };
+        let peer = PeerV1 {
+            principal: [1; 21],
+            alias: Some("a".to_owned()),
+            locators: vec!["/ip4/1.2.3.4/tcp/5".to_owned()],
+            last_seen: Some(6),
+            added: true,
+            attestation: Some(vec![7]),
+            node_id: None,
+            peer_id: Some("12D3".to_owned()),
+            protocol_pin: Some(2),
+        };
+        let meta = v1::MetaV1 {
+            commit: 1,
+            last_received_at: 2,
+            counts: vec![3; 11],
+            digest: [4; 16],
+        };
+        let ones = "01".repeat(21);
+        for (found, expected) in [
+            (
+                encode(&OutboxV1 {
+                    message: message().into(),
+                }),
+                MESSAGE.to_owned(),
+            ),
+            (
+                encode(&inbox),
+                format!("fbff00{MESSAGE}01{}{}020506", "08".repeat(32), "07".repeat(64)),
+            ),
+            (
+                encode(&state),
+                format!("{}01fbfb0003fc7011010001026e6f00", "09".repeat(21)),
+            ),
+            (encode(&conversation), format!("{ones}020101020003")),
+            (
+                encode(&peer),
+                format!("{ones}01016101122f6970342f312e322e332e342f7463702f35010601010107000104313244330102"),
+            ),
+            (
+                encode(&meta),
+                format!("01020b{}{}", "03".repeat(11), "04".repeat(16)),
+            ),
+        ] {
+            assert_eq!(hex::encode(found.unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn records_survive_the_round_trip_and_no_change_of_length() {
+        let bytes = encode(&inbox_record(message(), None, UnixMillis(77))).unwrap();
+        let entry = inbox_entry(1, decode(&bytes).unwrap(), true).unwrap();
+        assert_eq!((entry.message, entry.received_at), (message(), UnixMillis(77)));
+        assert_eq!(decode_received_at(&bytes), Ok(UnixMillis(77)));
+        for length in 0..bytes.len() {
+            assert!(decode::<InboxV1>(&bytes[..length]).is_err(), "cut at {length}");
+        }
+        let longer = [bytes.as_slice(), &[0]].concat();
+        assert_eq!(
+            decode::<InboxV1>(&longer).err(),
+            Some(RecordError("has bytes left over"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode::<OutboxV1>(&bytes).map(|record| Message::try_from(record.message));
+            let _ = decode::<InboxV1>(&bytes).map(|record| inbox_entry(1, record, true));
+            let _ = decode::<StateV1>(&bytes).map(|record| status(record.status));
+            let _ = decode::<ConversationV1>(&bytes).map(attempt_state);
+            let _ = decode::<PeerV1>(&bytes).map(peer);
+            let _ = decode::<v1::MetaV1>(&bytes);
+            let _ = decode_received_at(&bytes);
+        }
+
+        #[test]
+        fn lengths_from_nowhere_allocate_nothing(length in any::<u64>(), tail in any::<[u8; 8]>()) {
+            // An envelope that claims to be long: refused before there is room made for it.
+            let message = hex::decode(MESSAGE).unwrap();
+            let mut bytes = [[0].as_slice(), &message, &[1], &[8; 32], &[7; 64], &[0xfd]].concat();
+            bytes.extend_from_slice(&length.max(9).to_le_bytes());
+            bytes.extend_from_slice(&tail);
+            prop_assert!(decode::<InboxV1>(&bytes).is_err());
+        }
+    }
+}

@@ -80,6 +80,7 @@ impl Base {
     pub(crate) fn engine_error(&self, error: EngineError) -> StoreError {
         match error {
             EngineError::Damaged(what) => self.damage(what),
+            EngineError::Snapshot => self.damage(error.to_string()),
             EngineError::Full => self.failed("the disk is full"),
             EngineError::Failed(reason) => self.failed(reason),
         }

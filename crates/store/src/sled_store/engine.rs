@@ -32,6 +32,9 @@ pub(crate) enum EngineError {
     /// It cannot read its files.
     #[error("{0}")]
     Damaged(String),
+    /// Its snapshot, a file of its own, cannot be read.
+    #[error("the engine cannot read its snapshot")]
+    Snapshot,
     /// The disk is full.
     #[error("the disk is full")]
     Full,
@@ -224,6 +227,8 @@ impl From<sled::Error> for EngineError {
                 Self::Damaged("a file is shorter than it was".to_owned())
             }
             sled::Error::Io(error) => Self::Failed(error.to_string()),
+            // Only snapshots are checked without a place in the log.
+            sled::Error::Corruption { at: None, .. } => Self::Snapshot,
             sled::Error::Corruption { .. } => Self::Damaged("a checksum is wrong".to_owned()),
             sled::Error::CollectionNotFound(_)
             | sled::Error::Unsupported(_)

@@ -14,7 +14,9 @@ pub(crate) const ENGINE_FOLDER: &str = "sled";
 pub(crate) const ENGINE_FILE: &str = "db";
 /// The engine's settings, in its folder. Written once.
 pub(crate) const ENGINE_SETTINGS: &str = "conf";
-/// How the engine calls a snapshot it had not finished.
+/// How the names of the engine's snapshots begin.
+pub(crate) const SNAPSHOT_PREFIX: &str = "snap.";
+/// How the name of a snapshot ends that the engine had not finished.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".generating";
 /// Added to the store's own name for the copy it is examined on.
 pub(crate) const CHECK_SUFFIX: &str = ".check";

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
 
 use sha2::{Digest, Sha256};
@@ -14,13 +14,14 @@ use sha2::{Digest, Sha256};
 use super::base::{Base, Writer};
 use super::engine::{Changes, Engine, EngineError};
 use super::files::{
-    beside, copy_folder, io_error, is_vacant, make_folder, remove_folder, remove_unfinished, sync_folder,
-    total_size,
+    beside, copy_folder, io_error, is_vacant, list, make_folder, remove_folder, remove_unfinished,
+    sync_folder, total_size,
 };
 use super::format::{Format, damage};
 use super::high_water::{self, HighWater, Mark};
 use super::layout::{
-    CHECK_SUFFIX, CREATING_SUFFIX, ENGINE_FILE, ENGINE_FOLDER, ENGINE_SETTINGS, FORMAT_FILE, META_KEY, Tree,
+    CHECK_SUFFIX, CREATING_SUFFIX, ENGINE_FILE, ENGINE_FOLDER, ENGINE_SETTINGS, FORMAT_FILE, META_KEY,
+    SNAPSHOT_PREFIX, Tree,
 };
 use super::meta::Meta;
 use super::{clean, scan};
@@ -100,11 +101,9 @@ fn create(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Result<(), O
     nonce.copy_from_slice(&random[16..]);
     fill(&engine_folder, &keys, &meta, &nonce).map_err(|error| match error {
         EngineError::Full => full(folder, options, NEW_STORE_BYTES),
-        EngineError::Damaged(detail) | EngineError::Failed(detail) => OpenError::Io {
-            path: engine_folder.clone(),
-            action: "make the database",
-            detail,
-        },
+        EngineError::Damaged(_) | EngineError::Snapshot | EngineError::Failed(_) => {
+            io_error(&engine_folder, "make the database")(io::Error::other(error.to_string()))
+        }
     })?;
 
     HighWater::create(&staging, &keys, &meta)?;
@@ -214,6 +213,7 @@ fn verdict(folder: &Path, error: EngineError) -> OpenError {
     let path = folder.join(ENGINE_FOLDER).join(ENGINE_FILE);
     match error {
         EngineError::Damaged(what) => damage(&path, what),
+        EngineError::Snapshot => damage(&snapshot(folder).unwrap_or(path), error.to_string()),
         EngineError::Full => OpenError::Io {
             path,
             action: "open",
@@ -225,6 +225,15 @@ fn verdict(folder: &Path, error: EngineError) -> OpenError {
             detail,
         },
     }
+}
+
+/// The engine's snapshot, the latest if there are several.
+fn snapshot(folder: &Path) -> Option<PathBuf> {
+    let names = list(&folder.join(ENGINE_FOLDER)).ok()?;
+    let latest = names
+        .into_iter()
+        .rfind(|name| name.to_string_lossy().starts_with(SNAPSHOT_PREFIX))?;
+    Some(folder.join(ENGINE_FOLDER).join(latest))
 }
 
 fn require_space(folder: &Path, options: &StoreOptions, needed: u64) -> Result<(), OpenError> {

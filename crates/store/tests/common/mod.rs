@@ -90,6 +90,12 @@ pub fn open(folder: &Path) -> SledStore {
     SledStore::open(folder, &KEY, roomy()).unwrap()
 }
 
+/// A folder for tests about dying processes and damaged files, which need no real disk: in memory where that is
+/// possible, so that they do not wait for one.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// Every file below a folder with its bytes.
 pub fn contents(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
