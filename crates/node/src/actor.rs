@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawchat_snap2p::{Credentials, Gatekeeper};
 use clawchat_types::{Locator, Principal};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
@@ -25,8 +25,11 @@ use crate::{DialError, Limits, NodeEvent, SessionHandle, SessionOpenError};
 
 /// Events that may wait for a slow owner before the swarm stops being polled.
 const MAX_WAITING_EVENTS: usize = 1024;
-/// How long the start waits for the first address of each listener.
+/// How long the start waits for the addresses of its listeners.
 const FIRST_ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long goodbyes may take when nobody asked for them: every handle was just dropped.
+const DROPPED_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the node's handles ask for.
 pub(crate) enum Command {
@@ -101,20 +104,32 @@ impl State {
 }
 
 impl Actor {
-    /// Runs the swarm until every listener has told an address, but not for long: an interface without
+    /// Runs the swarm until every listener has told its addresses, but not for long: an interface without
     /// addresses tells none.
     pub(crate) async fn settle(&mut self, mut silent: HashSet<ListenerId>) {
         let deadline = Instant::now() + FIRST_ADDRESS_TIMEOUT;
-        while !silent.is_empty() {
-            let Ok(event) = tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await else {
-                break;
+        loop {
+            // The first address of a listener has to be waited for; the others are there by then.
+            let next = self.swarm.select_next_some();
+            let event = if silent.is_empty() {
+                next.now_or_never()
+            } else {
+                tokio::time::timeout_at(deadline, next).await.ok()
             };
-            if let SwarmEvent::NewListenAddr { listener_id, .. }
-            | SwarmEvent::ListenerClosed { listener_id, .. } = &event
-            {
-                silent.remove(listener_id);
+            match event {
+                None => return,
+                Some(event) => {
+                    if let SwarmEvent::NewListenAddr { listener_id, .. }
+                    | SwarmEvent::ListenerClosed { listener_id, .. } = &event
+                    {
+                        silent.remove(listener_id);
+                    }
+                    self.on_swarm_event(event);
+                }
             }
-            self.on_swarm_event(event);
+            if Instant::now() >= deadline {
+                return;
+            }
         }
     }
 
@@ -139,8 +154,11 @@ impl Actor {
                 },
                 command = self.commands.recv() => match command {
                     Some(Command::Close { limit, done }) => break (limit, Some(done)),
-                    Some(command) => self.on_command(command),
-                    None => break (Duration::ZERO, None),
+                    Some(Command::Connect { locators, reply }) => self.connect(locators, reply),
+                    Some(Command::OpenSession { peer, local, target, reply }) => {
+                        self.open_session(&peer, local, target, reply);
+                    }
+                    None => break (DROPPED_LIMIT, None),
                 },
                 () = tokio::time::sleep_until(dial_at) => self.dial(),
                 event = self.swarm.select_next_some(), if may_poll => self.on_swarm_event(event),
@@ -182,22 +200,6 @@ impl Actor {
         self.view.clear();
     }
 
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Connect { locators, reply } => {
-                self.connect(locators, reply);
-                self.dial();
-            }
-            Command::OpenSession {
-                peer,
-                local,
-                target,
-                reply,
-            } => self.open_session(&peer, local, target, reply),
-            Command::Close { .. } => {}
-        }
-    }
-
     fn connect(&mut self, locators: Vec<Locator>, reply: dial::Reply) {
         let connections = &self.swarm.behaviour().connections;
         let connected = locators.iter().find_map(|locator| {
@@ -218,6 +220,7 @@ impl Actor {
             None => {
                 let ourselves = *self.swarm.local_peer_id();
                 self.state.dials.begin(locators, &ourselves, reply);
+                self.dial();
             }
         }
     }
@@ -422,10 +425,11 @@ impl Actor {
     }
 
     fn on_listening(&mut self, address: &libp2p::Multiaddr, added: bool) {
-        if let Some(locator) = address::to_locator(address, &self.view.peer_id) {
-            if self.view.listening(locator, added) {
-                self.emit(NodeEvent::ListenersChanged);
-            }
+        if address::ip_of(address).is_some_and(|ip| address::is_usable(ip, true))
+            && let Some(locator) = address::to_locator(address, &self.view.peer_id)
+            && self.view.listening(locator, added)
+        {
+            self.emit(NodeEvent::ListenersChanged);
         }
     }
 

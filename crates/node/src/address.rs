@@ -79,7 +79,8 @@ pub(crate) fn usable_of_peer(addresses: &[Multiaddr], peer: &PeerId, seen: Optio
     kept
 }
 
-fn is_usable(ip: IpAddr, loopback: bool) -> bool {
+/// Whether an address means anything to another host, or, with `loopback`, to another program on this one.
+pub(crate) fn is_usable(ip: IpAddr, loopback: bool) -> bool {
     if ip.is_unspecified() || ip.is_multicast() || (ip.is_loopback() && !loopback) {
         return false;
     }

@@ -34,7 +34,8 @@ impl fmt::Display for Transport {
 pub enum StartError {
     /// Another program listens there; most often another gateway.
     #[error(
-        "{transport} port {port} is in use by another program: stop it, or choose another port (P-1, P and P+1 should be free)"
+        "{transport} port {port} is in use by another program, perhaps another gateway (each uses its port \
+         and the one above it): stop that one, or choose another port"
     )]
     PortInUse {
         /// The busy port.

@@ -18,7 +18,7 @@ const MAX_COMMANDS: usize = 256;
 const MAX_EVENTS: usize = 256;
 
 /// A running gateway on the network. Cheap to clone; every clone means the same node, which stops when
-/// [`close`](Self::close) is called or the last clone is dropped.
+/// [`close`](Self::close) is called or the last clone is dropped; its sessions end with it.
 #[derive(Clone)]
 pub struct Node {
     commands: mpsc::Sender<Command>,
@@ -101,11 +101,19 @@ impl Node {
     }
 
     /// The addresses we listen on, one for each interface and transport, naming us: `/ip4/…/tcp/9000/p2p/…`.
-    /// Loopback last. Empty after [`close`](Self::close).
+    /// TCP first, then QUIC, then WebSocket; loopback last. Empty after [`close`](Self::close).
     #[must_use]
     pub fn locators(&self) -> Vec<Locator> {
         let mut locators = self.view.lock().listening.clone();
-        locators.sort_by_key(|locator| locator.ip().is_some_and(|ip| ip.is_loopback()));
+        locators.sort_by_key(|locator| {
+            let text = locator.as_str();
+            let transport = if text.contains("/quic-v1/") {
+                1
+            } else {
+                2 * u8::from(text.contains("/ws/"))
+            };
+            (locator.ip().is_some_and(|ip| ip.is_loopback()), transport)
+        });
         locators
     }
 

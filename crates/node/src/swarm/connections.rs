@@ -24,7 +24,7 @@ use crate::Limits;
 use crate::address;
 
 /// Connections that are being closed may exist beyond the limit, this many at most.
-const MAX_CLOSING: usize = 128;
+const MAX_CLOSING: usize = 256;
 
 /// The behaviour. Comes first in the swarm's, so that nobody else knows of a connection that is refused here.
 pub(crate) struct Connections {
@@ -147,10 +147,12 @@ impl Connections {
             self.evict(oldest, "its peer opened another connection");
         }
         let same_host = |known: &Connection| known.inbound && known.is_stranger() && known.host() == host;
-        if inbound && host.is_some() && self.count(same_host) >= self.limits.strangers_per_ip {
-            if let Some(oldest) = self.oldest_stranger(same_host) {
-                self.evict(oldest, "too many strangers from one address");
-            }
+        if inbound
+            && host.is_some()
+            && self.count(same_host) >= self.limits.strangers_per_ip
+            && let Some(oldest) = self.oldest_stranger(same_host)
+        {
+            self.evict(oldest, "too many strangers from one address");
         }
         if self.known.len() - closing >= self.limits.connections {
             let oldest = self.oldest_stranger(|known| known.inbound).ok_or(Refusal::Full)?;

@@ -13,7 +13,7 @@ use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
 use tokio::time::Sleep;
 
 /// How long a connection may take to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A muxer whose closing takes at most [`CLOSE_TIMEOUT`].
 pub(crate) struct BoundedClose {

@@ -4,19 +4,9 @@ use clawchat_testkit::Person::{Alice, Bob};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::raw::Raw;
-use super::support::{Gateway, echo_one, read_all, within};
+use super::support::{Gateway, works};
+use crate::Limits;
 use crate::swarm::Substream;
-use crate::{Limits, SessionHandle};
-
-async fn works(ours: &SessionHandle, theirs: &SessionHandle) {
-    let echo = async {
-        let mut stream = ours.open_stream("echo").await.unwrap();
-        stream.write_all("hello".into()).await.unwrap();
-        stream.finish();
-        assert_eq!(read_all(&mut stream).await, b"hello");
-    };
-    within(async { tokio::join!(echo, echo_one(theirs)) }).await;
-}
 
 /// Everything the node answers until it ends the substream.
 async fn answer(raw: &mut Raw, mut substream: Substream) -> Vec<u8> {

@@ -85,7 +85,9 @@ async fn dead_and_silent_addresses_do_not_hold_up_the_good_one() {
 async fn a_gateway_does_not_dial_itself() {
     let alice = Gateway::start(&[Alice]).await;
     for locator in [alice.over("tcp").remove(0), anonymous(&alice.over("tcp")[0])] {
-        let error = within(alice.node.connect(&[locator.clone()])).await.unwrap_err();
+        let error = within(alice.node.connect(std::slice::from_ref(&locator)))
+            .await
+            .unwrap_err();
         assert_eq!(error, DialError::Ourselves { locator });
     }
     let error = within(alice.node.connect(&[])).await.unwrap_err();
@@ -97,7 +99,9 @@ async fn a_connected_peer_is_not_dialed_again() {
     let (alice, mut bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
     let first = alice.session(&bob).await;
     let stale = dead().with_peer_id(&Bob.peer_id());
-    let connected = within(alice.node.connect(&[stale.clone()])).await.unwrap();
+    let connected = within(alice.node.connect(std::slice::from_ref(&stale)))
+        .await
+        .unwrap();
     assert_eq!((connected.peer, connected.locator), (Bob.peer_id(), stale));
     // The same in the other direction: it is the peer's connection that is used.
     let _theirs = bob.inbound().await;
@@ -172,4 +176,39 @@ async fn a_port_in_use_is_named_and_only_tcp_has_to_work() {
         ]
     );
     assert_eq!(node.locators().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_resolved() {
+    let (alice, bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
+    for transport in ["tcp", "ws", "quic-v1"] {
+        let by_name = bob.over(transport)[0]
+            .as_str()
+            .replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+        let connected = within(alice.node.connect(&[by_name.parse().unwrap()]))
+            .await
+            .unwrap();
+        assert_eq!(connected.peer, Bob.peer_id());
+    }
+    let nowhere = "/dns4/nowhere.invalid/tcp/9000".parse().unwrap();
+    let error = within(alice.node.connect(&[nowhere])).await.unwrap_err();
+    assert!(matches!(error, DialError::Failed { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_is_free_again_after_closing_and_peers_come_back() {
+    let (alice, mut bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
+    let session = alice.session(&bob).await;
+    let theirs = bob.inbound().await;
+    let (locators, port) = (bob.over("tcp"), bob.socket().port());
+    within(bob.node.close(DEADLINE)).await;
+    drop(theirs);
+    within(session.closed()).await;
+
+    let mut again = config(Bob);
+    again.port = port;
+    let (node, _events) = Node::start(again, Arc::new(Hosted::new(&[Bob]))).await.unwrap();
+    let peer = within(alice.node.connect(&locators)).await.unwrap().peer;
+    assert_eq!(peer, *node.peer_id());
+    assert!(alice.open(&peer, Some(Bob)).await.is_ok());
 }

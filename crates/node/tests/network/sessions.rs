@@ -5,7 +5,7 @@ use std::time::Duration;
 use clawchat_node::{ErrorCode, NodeEvent, SessionClosed, SessionOpenError};
 use clawchat_testkit::Person::{self, Alice, Alice2, Bob, Carol, Dave};
 
-use crate::support::{Gateway, credentials, echo_one, read_all, within};
+use crate::support::{Gateway, credentials, echo_one, read_all, within, works};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_transport_carries_a_session_between_the_right_principals() {
@@ -118,9 +118,9 @@ async fn peers_open_sessions_with_each_other_at_the_same_time() {
     let (mut alice, mut bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
     let (to_bob, to_alice) = tokio::join!(alice.connect(&bob), bob.connect(&alice));
     let (ours, theirs) = tokio::join!(alice.open(&to_bob, Some(Bob)), bob.open(&to_alice, Some(Alice)));
-    assert!(!ours.unwrap().is_closed() && !theirs.unwrap().is_closed());
-    alice.inbound().await;
-    bob.inbound().await;
+    let (at_alice, at_bob) = (alice.inbound().await, bob.inbound().await);
+    works(&ours.unwrap(), &at_bob).await;
+    works(&theirs.unwrap(), &at_alice).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -207,6 +207,17 @@ pub(crate) async fn echo_one(session: &SessionHandle) {
     stream.finish();
 }
 
+/// Sends something over a session and gets it back.
+pub(crate) async fn works(ours: &SessionHandle, theirs: &SessionHandle) {
+    let echo = async {
+        let mut stream = ours.open_stream("echo").await.unwrap();
+        stream.write_all("hello".into()).await.unwrap();
+        stream.finish();
+        assert_eq!(read_all(&mut stream).await, b"hello");
+    };
+    within(async { tokio::join!(echo, echo_one(theirs)) }).await;
+}
+
 /// Everything until the peer finishes.
 pub(crate) async fn read_all(stream: &mut Stream) -> Vec<u8> {
     within(async {
