@@ -5,6 +5,7 @@
 //! daemon runs. The gateway wires the layers below it together and owns the home folder. It decides nothing about
 //! protocols, storage formats or access rules; those live in their own crates and are asked here.
 
+mod addresses;
 pub mod admin;
 mod api;
 mod clock;

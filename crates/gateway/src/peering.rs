@@ -24,6 +24,8 @@ use crate::shared::{Gateway, Shared};
 const MAX_CHAT_STREAMS: usize = 4;
 /// Peers remembered because they turned up, per identity. Further ones are served but not remembered.
 const MAX_MET_PEERS: usize = 1024;
+/// Known addresses of a peer that reported ones do not push out.
+const KEPT_IN_FRONT: usize = 4;
 /// Peers an identity keeps a session with, the most recently seen first. Others are dialed when there is a message.
 const MAX_KEPT_PEERS: usize = 64;
 /// Dials under way at once while catching up with known peers.
@@ -166,9 +168,11 @@ async fn note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Re
     Ok(())
 }
 
-/// Adds addresses behind those known, dropping the oldest learned when there are too many.
-pub(crate) fn merge(known: &mut Vec<Locator>, new: Vec<Locator>) {
-    for locator in new {
+/// Takes in the addresses a peer reports. The first few known ones stay in front: what the operator gave, or what
+/// worked. Behind them the reported ones push out what was learned longest ago, so that a peer that moved is found.
+pub(crate) fn merge(known: &mut Vec<Locator>, reported: Vec<Locator>) {
+    let older = known.split_off(known.len().min(KEPT_IN_FRONT));
+    for locator in reported.into_iter().chain(older) {
         if !known.contains(&locator) && known.len() < MAX_PEER_LOCATORS {
             known.push(locator);
         }
@@ -227,4 +231,31 @@ fn due_peers(gateway: &Gateway, hosted: &Hosted, tries: &mut HashMap<Principal, 
         .filter(|principal| gateway.sessions.find(hosted.principal(), principal).is_none())
         .filter(|principal| tries.get(principal).is_none_or(|backoff| backoff.is_due(now)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locators(ports: std::ops::Range<u16>) -> Vec<Locator> {
+        ports
+            .map(|port| format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_peer_that_moves_again_and_again_stays_reachable_and_its_list_bounded() {
+        let mut known = locators(1..3);
+        for move_number in 1..20 {
+            let reported = locators(move_number * 100..move_number * 100 + 6);
+            merge(&mut known, reported.clone());
+            assert!(known.len() <= MAX_PEER_LOCATORS);
+            assert_eq!(
+                known[..2],
+                locators(1..3),
+                "what the operator gave stays in front"
+            );
+            assert!(reported.iter().all(|locator| known.contains(locator)));
+        }
+    }
 }

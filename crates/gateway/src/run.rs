@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::addresses;
 use crate::api::Api;
 use crate::config::{ConfigError, ConfiguredLimits, GatewayConfig};
 use crate::home::{Home, PidFile, Purpose};
@@ -172,7 +173,7 @@ impl Gateway {
             "principal": hosts.first().map(|hosted| *hosted.principal()),
             "peerId": self.shared.node.peer_id(),
             "p2pPort": hosts.p2p_port(),
-            "multiaddrs": self.shared.node.locators(),
+            "multiaddrs": addresses::of(&self.shared.node),
             "loadedIdentities": hosts.loaded().iter().map(|hosted| hosted.summary()).collect::<Vec<_>>(),
             "notLoaded": hosts.not_loaded(),
             "version": env!("CARGO_PKG_VERSION"),

@@ -15,6 +15,7 @@ use clawchat_ipc::{Call, Caller, ErrorCode, Failure, Handler, Reply, Request};
 use clawchat_store::StoreError;
 use serde_json::{Value, json};
 
+use crate::addresses;
 use crate::hosted::Hosted;
 use crate::shared::Gateway;
 
@@ -133,7 +134,7 @@ impl Api {
                 .into(),
             Request::Connect { multiaddr } => self.connect(&self.acting(who)?, &multiaddr).await?.into(),
             Request::Status => self.status(who)?.into(),
-            Request::Multiaddrs => json!(self.gateway.node.locators()).into(),
+            Request::Multiaddrs => json!(addresses::of(&self.gateway.node)).into(),
             Request::Stop => {
                 self.gateway.stop_requested.cancel();
                 json!({ "status": "stopping" }).into()

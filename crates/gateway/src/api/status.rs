@@ -4,7 +4,7 @@ use clawchat_ipc::{ErrorCode, Failure};
 use serde_json::{Value, json};
 
 use super::{Api, storage};
-use crate::invite;
+use crate::{addresses, invite};
 
 impl Api {
     /// As in the TypeScript version an unknown `as` is no error here: its principal reads `unknown` and its
@@ -20,7 +20,7 @@ impl Api {
             "principal": "unknown",
             "peerId": gateway.node.peer_id(),
             "p2pPort": gateway.hosts.p2p_port(),
-            "multiaddrs": gateway.node.locators(),
+            "multiaddrs": addresses::of(&gateway.node),
             "connectedPeers": [],
             "inboxCount": 0,
             "outboxCount": 0,

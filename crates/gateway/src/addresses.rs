@@ -1,0 +1,68 @@
+//! Our own addresses as they are shown and handed out.
+
+use std::net::IpAddr;
+
+use clawchat_node::Node;
+use clawchat_types::Locator;
+
+/// Where this gateway listens, the address most likely to work first: real interfaces before loopback, IPv4 before
+/// IPv6, TCP before QUIC before WebSocket. Link-local addresses are left out: without their interface they lead
+/// nowhere.
+pub(crate) fn of(node: &Node) -> Vec<Locator> {
+    let mut locators = node.locators();
+    locators.retain(|locator| !locator.ip().is_some_and(is_link_local));
+    locators.sort_by_key(rank);
+    locators
+}
+
+fn rank(locator: &Locator) -> (bool, u8, bool) {
+    let ip = locator.ip();
+    let transport = match locator.as_str() {
+        text if text.contains("/ws") => 2,
+        text if text.contains("/quic-v1") => 1,
+        _ => 0,
+    };
+    (
+        ip.is_some_and(|ip| ip.is_loopback()),
+        transport,
+        ip.is_some_and(|ip| ip.is_ipv6()),
+    )
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_tcp_on_a_real_interface_comes_first_and_loopback_last() {
+        let mut locators: Vec<Locator> = [
+            "/ip4/127.0.0.1/tcp/9000",
+            "/ip4/192.0.2.2/tcp/9001/ws",
+            "/ip6/fd00::2/tcp/9000",
+            "/ip4/192.0.2.2/udp/9000/quic-v1",
+            "/ip4/192.0.2.2/tcp/9000",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+        locators.sort_by_key(rank);
+        let texts: Vec<&str> = locators.iter().map(Locator::as_str).collect();
+        assert_eq!(
+            texts,
+            [
+                "/ip4/192.0.2.2/tcp/9000",
+                "/ip6/fd00::2/tcp/9000",
+                "/ip4/192.0.2.2/udp/9000/quic-v1",
+                "/ip4/192.0.2.2/tcp/9001/ws",
+                "/ip4/127.0.0.1/tcp/9000",
+            ]
+        );
+    }
+}
