@@ -339,3 +339,98 @@ impl LineBuffer {
         Some(Cut::TooLong)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Everything that can be cut now; `None` stands for a line that was too long.
+    fn cut_all(buffer: &mut LineBuffer) -> Vec<Option<Vec<u8>>> {
+        let mut lines = Vec::new();
+        while let Some(cut) = buffer.next_line() {
+            lines.push(match cut {
+                Cut::Line(line) => Some(buffer.line(line).to_vec()),
+                Cut::TooLong => None,
+            });
+        }
+        lines
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_reported_once_and_thrown_away() {
+        let mut buffer = LineBuffer::new(4);
+        buffer.push(b"12345");
+        assert_eq!(cut_all(&mut buffer), [None]);
+        buffer.push(b"6789");
+        assert_eq!(cut_all(&mut buffer), Vec::<Option<Vec<u8>>>::new());
+        assert!(buffer.bytes.len() <= 9);
+        buffer.push(b"\n1234\n");
+        assert_eq!(cut_all(&mut buffer), [Some(b"1234".to_vec())]);
+    }
+
+    #[test]
+    fn a_large_buffer_is_given_back() {
+        let mut buffer = LineBuffer::new(MAX_FRAME_BYTES);
+        buffer.push(&vec![b'x'; 2 * KEEP_BYTES]);
+        buffer.push(b"\n");
+        assert_eq!(cut_all(&mut buffer).len(), 1);
+        buffer.push(b"a\n");
+        assert!(buffer.bytes.capacity() <= KEEP_BYTES);
+        assert_eq!(cut_all(&mut buffer), [Some(b"a".to_vec())]);
+    }
+
+    #[test]
+    fn an_answer_beyond_the_limit_becomes_an_error_with_the_id() {
+        let mut out = b"before\n".to_vec();
+        let data = Value::from("x".repeat(MAX_FRAME_BYTES));
+        let answer = Answer {
+            id: Some(Value::from(7)),
+            result: Ok(data),
+        };
+        answer.append_line(&mut out);
+        let line = out.strip_prefix(b"before\n").unwrap();
+        match Line::from_line(line).unwrap() {
+            Line::Answer(Answer {
+                id,
+                result: Err(failure),
+            }) => {
+                assert_eq!((id, failure.code), (Some(Value::from(7)), ErrorCode::TooLarge));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_the_bytes_arrive(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), Just(b'\r'), any::<u8>()], 0..300),
+            sizes in prop::collection::vec(1..20usize, 1..40),
+            limit in 1..30usize,
+        ) {
+            let mut expected: Vec<Option<Vec<u8>>> = Vec::new();
+            let mut rest = bytes.split(|byte| *byte == b'\n').peekable();
+            while let Some(line) = rest.next() {
+                let complete = rest.peek().is_some();
+                if line.len() > limit {
+                    expected.push(None);
+                } else if complete && !line.iter().all(u8::is_ascii_whitespace) {
+                    expected.push(Some(line.to_vec()));
+                }
+            }
+            let mut buffer = LineBuffer::new(limit);
+            let mut found = Vec::new();
+            let mut left = bytes.as_slice();
+            for size in sizes.iter().cycle() {
+                if left.is_empty() {
+                    break;
+                }
+                let (now, later) = left.split_at((*size).min(left.len()));
+                buffer.push(now);
+                left = later;
+                found.extend(cut_all(&mut buffer));
+            }
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

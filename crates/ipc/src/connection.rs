@@ -17,8 +17,8 @@ use zeroize::Zeroize;
 
 use crate::codec::{Answer, Call, Cut, LineBuffer, MAX_FRAME_BYTES};
 use crate::failure::{ErrorCode, Failure};
-use crate::handler::{Caller, Handler, Reply};
-use crate::job::Job;
+use crate::handler::{Caller, Handler};
+use crate::job::{Answered, Job, Meter};
 use crate::outgoing::Outgoing;
 
 /// Requests of one connection read but not answered completely; the next is read when one is.
@@ -51,8 +51,6 @@ pub(crate) async fn serve<C: Channel, H: Handler>(
     poll_fn(|cx| connection.poll(cx)).await;
 }
 
-pub(crate) type Answered = (Option<Value>, Reply);
-
 struct Connection<C, H> {
     channel: C,
     caller: Caller,
@@ -73,6 +71,8 @@ struct Connection<C, H> {
     /// Waiting requests with an id, answered when they are done.
     detached: FuturesUnordered<Job>,
     streams: Vec<OpenStream>,
+    /// Answers that wait for an earlier one.
+    waiting: Meter,
     out: Outgoing,
 }
 
@@ -105,6 +105,7 @@ impl<C: Channel, H: Handler> Connection<C, H> {
             held: VecDeque::new(),
             detached: FuturesUnordered::new(),
             streams: Vec::new(),
+            waiting: Meter::default(),
             out: Outgoing::default(),
         }
     }
@@ -153,7 +154,9 @@ impl<C: Channel, H: Handler> Connection<C, H> {
     }
 
     fn may_take_more(&self) -> bool {
-        self.unanswered < MAX_PIPELINED && self.out.pending() < MAX_UNWRITTEN_BYTES && !self.is_stopping()
+        self.unanswered < MAX_PIPELINED
+            && self.out.pending() + self.waiting.bytes() < MAX_UNWRITTEN_BYTES
+            && !self.is_stopping()
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
@@ -163,6 +166,9 @@ impl<C: Channel, H: Handler> Connection<C, H> {
                 && let Some(cut) = self.lines.next_line()
             {
                 self.take_line(cut, cx);
+                // At once, so that a burst of requests with large answers is not run to its end before the first
+                // of them is written.
+                self.poll_replies(cx);
                 progress = true;
             }
             if self.eof || !self.may_take_more() {
@@ -193,8 +199,11 @@ impl<C: Channel, H: Handler> Connection<C, H> {
                     ErrorCode::TooLarge,
                     format!("the request is longer than {MAX_FRAME_BYTES} bytes"),
                 );
-                self.ordered
-                    .push_back(Job::Done(Some((None, Reply::failure(failure)))));
+                let answer = Answer {
+                    id: None,
+                    result: Err(failure),
+                };
+                self.ordered.push_back(Job::answered(answer, &self.waiting));
                 return;
             }
         };
@@ -202,8 +211,8 @@ impl<C: Channel, H: Handler> Connection<C, H> {
         let call = match Call::from_line(line) {
             Ok(call) => call,
             Err(rejected) => {
-                let answer = (rejected.id, Reply::failure(*rejected.failure));
-                self.ordered.push_back(Job::Done(Some(answer)));
+                self.ordered
+                    .push_back(Job::answered(rejected.into(), &self.waiting));
                 return;
             }
         };
@@ -213,11 +222,13 @@ impl<C: Channel, H: Handler> Connection<C, H> {
         }
         let waits = call.request.waits();
         let detached = waits && call.id.is_some();
+        let stop = waits.then(|| self.stop.clone());
         let mut job = Job::start(
             Arc::clone(&self.handler),
             self.caller,
             call,
-            waits.then(|| self.stop.clone()),
+            stop,
+            self.waiting.clone(),
         );
         job.advance(cx);
         if detached {
@@ -255,17 +266,18 @@ impl<C: Channel, H: Handler> Connection<C, H> {
         }
     }
 
-    fn emit(&mut self, (id, reply): Answered, in_order: bool) {
-        match reply {
-            Reply::Once(result) => self.out.answer(Answer { id, result }, None),
-            Reply::OnceThen { result, on_written } => {
-                self.out.answer(Answer { id, result }, Some(on_written))
+    fn emit(&mut self, answered: Answered, in_order: bool) {
+        match answered {
+            Answered::Line {
+                bytes,
+                on_written,
+                held: _,
+            } => self.out.answer(&bytes, on_written),
+            // The caller sees the connection close, as with streams that were open before.
+            Answered::Stream { .. } if self.is_stopping() => {
+                self.unanswered = self.unanswered.saturating_sub(1);
             }
-            Reply::Stream(_) if self.is_stopping() => {
-                let result = Err(Failure::stopping());
-                self.out.answer(Answer { id, result }, None);
-            }
-            Reply::Stream(lines) => self.streams.push(OpenStream { id, lines, in_order }),
+            Answered::Stream { id, lines } => self.streams.push(OpenStream { id, lines, in_order }),
         }
     }
 

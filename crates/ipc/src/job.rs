@@ -2,15 +2,86 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use tokio::sync::watch;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
 
-use crate::codec::Call;
-use crate::connection::Answered;
+use crate::codec::{Answer, Call};
 use crate::failure::Failure;
-use crate::handler::{Caller, Handler, Reply};
+use crate::handler::{Caller, Handler, OnWritten, Reply};
+
+/// The outcome of a request.
+pub(crate) enum Answered {
+    /// The line to write.
+    Line {
+        bytes: Vec<u8>,
+        on_written: Option<OnWritten>,
+        /// Counts the bytes as held until this is dropped.
+        held: Held,
+    },
+    /// Lines to come.
+    Stream {
+        id: Option<Value>,
+        lines: mpsc::Receiver<Value>,
+    },
+}
+
+impl Answered {
+    fn line(answer: Answer, on_written: Option<OnWritten>, meter: &Meter) -> Self {
+        let mut bytes = Vec::new();
+        answer.append_line(&mut bytes);
+        let held = meter.hold(bytes.len());
+        Self::Line {
+            bytes,
+            on_written,
+            held,
+        }
+    }
+
+    fn new(id: Option<Value>, reply: Reply, meter: &Meter) -> Self {
+        match reply {
+            Reply::Once(result) => Self::line(Answer { id, result }, None, meter),
+            Reply::OnceThen { result, on_written } => {
+                Self::line(Answer { id, result }, Some(on_written), meter)
+            }
+            Reply::Stream(lines) => Self::Stream { id, lines },
+        }
+    }
+}
+
+/// Adds up the answers of one connection that wait for their turn, in bytes.
+#[derive(Clone, Default)]
+pub(crate) struct Meter(Arc<AtomicUsize>);
+
+impl Meter {
+    /// Bytes held now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn hold(&self, bytes: usize) -> Held {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Held {
+            bytes,
+            meter: self.clone(),
+        }
+    }
+}
+
+/// Bytes on a [`Meter`].
+pub(crate) struct Held {
+    bytes: usize,
+    meter: Meter,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// A request on its way to an answer.
 pub(crate) enum Job {
@@ -27,6 +98,7 @@ impl Job {
         caller: Caller,
         call: Call,
         stop: Option<watch::Receiver<bool>>,
+        meter: Meter,
     ) -> Self {
         let id = call.id.clone();
         Self::Running(Box::pin(async move {
@@ -39,8 +111,13 @@ impl Job {
                     _ = stop.wait_for(|stop| *stop) => Reply::failure(Failure::stopping()),
                 },
             };
-            (id, reply)
+            Answered::new(id, reply, &meter)
         }))
+    }
+
+    /// A request that was answered without a handler.
+    pub(crate) fn answered(answer: Answer, meter: &Meter) -> Self {
+        Self::Done(Some(Answered::line(answer, None, meter)))
     }
 
     /// Polls a running request once.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncWrite;
 use tokio::time::{Sleep, sleep};
 
-use crate::codec::{Answer, MAX_FRAME_BYTES, append_json};
+use crate::codec::{MAX_FRAME_BYTES, append_json};
 use crate::failure::ErrorCode;
 use crate::handler::OnWritten;
 
@@ -52,9 +52,9 @@ impl Outgoing {
         self.bytes.len() - self.written
     }
 
-    /// Adds the answer of a request.
-    pub(crate) fn answer(&mut self, answer: Answer, on_written: Option<OnWritten>) {
-        answer.append_line(&mut self.bytes);
+    /// Adds the answer line of a request.
+    pub(crate) fn answer(&mut self, line: &[u8], on_written: Option<OnWritten>) {
+        self.bytes.extend_from_slice(line);
         self.mark(on_written);
     }
 
@@ -144,5 +144,80 @@ impl Outgoing {
         }
         self.base += self.written as u64;
         self.written = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::mpsc::sync_channel;
+    use tokio::io::AsyncReadExt;
+
+    async fn write(out: &mut Outgoing, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<Written> {
+        poll_fn(|cx| match out.poll_write(socket, cx) {
+            Ok(written) if written.progress => Poll::Ready(Ok(written)),
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        })
+        .await
+    }
+
+    fn answer(data: &str) -> Vec<u8> {
+        format!("{}\n", json!({"ok": true, "data": data})).into_bytes()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_never_reads_is_given_up_after_the_limit() {
+        let (mut socket, _other) = tokio::io::duplex(16);
+        let (told, hear) = sync_channel(1);
+        let mut out = Outgoing::default();
+        let hook = OnWritten::new(move |written| told.send(written).unwrap());
+        out.answer(&answer("longer than sixteen bytes"), Some(hook));
+        let began = tokio::time::Instant::now();
+        assert_eq!(write(&mut out, &mut socket).await.unwrap().answers, 0);
+        let error = write(&mut out, &mut socket).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= WRITE_LIMIT);
+        assert!(hear.try_recv().is_err());
+        drop(out);
+        assert_eq!(hear.try_recv(), Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_hook_hears_when_its_own_line_is_complete_not_before() {
+        let (mut socket, mut other) = tokio::io::duplex(40);
+        let (told, hear) = sync_channel(2);
+        let mut out = Outgoing::default();
+        for (number, data) in ["one", "a second answer that does not fit"]
+            .into_iter()
+            .enumerate()
+        {
+            let told = told.clone();
+            let hook = OnWritten::new(move |written| told.send((number, written)).unwrap());
+            out.answer(&answer(data), Some(hook));
+        }
+        assert_eq!(write(&mut out, &mut socket).await.unwrap().answers, 1);
+        assert_eq!(hear.try_recv(), Ok((0, true)));
+        assert!(hear.try_recv().is_err());
+        let mut read = [0; 40];
+        other.read_exact(&mut read).await.unwrap();
+        assert_eq!(write(&mut out, &mut socket).await.unwrap().answers, 1);
+        assert_eq!(hear.try_recv(), Ok((1, true)));
+        assert_eq!(out.pending(), 0);
+    }
+
+    #[test]
+    fn an_event_that_is_too_long_is_replaced_by_an_error() {
+        let mut out = Outgoing::default();
+        out.event(
+            json!({"event": "message", "text": "x".repeat(MAX_FRAME_BYTES)}),
+            Some(&json!(3)),
+        );
+        let line: Value = serde_json::from_slice(&out.bytes).unwrap();
+        assert_eq!(
+            (&line["event"], &line["code"], &line["id"]),
+            (&json!("error"), &json!("too_large"), &json!(3))
+        );
     }
 }
