@@ -1,11 +1,11 @@
 //! The way async code writes: one thread per store, many writes per disk sync.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::guard::quietly;
 use crate::{MessageStore, Outcome, StoreError, Write};
 
 /// Requests waiting for the writer thread; the next one waits for room.
@@ -189,10 +189,10 @@ fn commit(store: &dyn MessageStore, group: Vec<Request>) {
 
 /// Turns a panic of a backend into its failure.
 fn guarded<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+    quietly(act).unwrap_or_else(|panic| {
         Err(StoreError::Failed {
             path: "store".into(),
-            reason: "an internal error".to_owned(),
+            reason: format!("an internal error: {panic}"),
         })
     })
 }

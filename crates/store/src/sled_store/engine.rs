@@ -1,10 +1,8 @@
 //! The only file that talks to sled. Every call is guarded: sled panics on damage instead of saying so.
 
-use std::any::Any;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +10,7 @@ use std::time::Duration;
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
 use super::layout::{ENGINE_FILE, SEGMENT_BYTES, Tree};
+use crate::guard::quietly;
 
 /// Memory for cached pages, in bytes, per store. 16 MiB.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -195,28 +194,11 @@ fn locked(file: &File) -> bool {
 
 /// Runs a call into the engine; a panic becomes an error.
 pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+    quietly(call).unwrap_or_else(|panic| {
         Err(EngineError::Damaged(format!(
-            "the engine gave up reading ({})",
-            first_line(&*panic)
+            "the engine gave up reading ({panic})"
         )))
     })
-}
-
-fn first_line(panic: &(dyn Any + Send)) -> String {
-    /// Enough to recognise a message by, in characters.
-    const MAX_CHARS: usize = 120;
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no reason given");
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(MAX_CHARS)
-        .collect()
 }
 
 impl From<sled::Error> for EngineError {
