@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clawchat_identity::{Attestation, CLOCK_SKEW_SECS};
 use clawchat_node::{ErrorCode, NodeEvent, SessionHandle};
 use clawchat_router::Backoff;
 use clawchat_snap2p::chat::CHAT_LABEL;
@@ -34,6 +35,8 @@ const PARALLEL_DIALS: usize = 4;
 const NOTE_ADDRESSES_AFTER: Duration = Duration::from_secs(2);
 /// How often the list of known peers is looked through for those without a session.
 const KEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest life of a session before it is opened anew, however long its attestations are valid.
+const LONGEST_SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Generation of the native protocol, for the pin against downgrades.
 const NATIVE_PROTOCOL: u8 = 2;
 
@@ -91,6 +94,11 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, fi
     tokio::select! {
         () = accept_streams(&gateway, &hosted, &session) => {}
         () = note_addresses(&gateway, &hosted, &session) => {}
+        () = tokio::time::sleep(proven_for(&session)) => {
+            // The peer shows a newer attestation in the next session.
+            debug!(peer = %remote, "the peer's attestation expired during the session");
+            session.close(ErrorCode::AuthExpired);
+        }
         () = stop.cancelled() => session.close(ErrorCode::NoError),
     }
     if gateway.sessions.sweep(hosted.principal(), &remote) {
@@ -112,6 +120,15 @@ async fn seen(hosted: &Hosted, remote: &Principal) -> Result<(), StoreError> {
         hosted.store().submit(Write::PutPeer(record)).await?;
     }
     Ok(())
+}
+
+/// How long the attestation the session rests on is still good.
+fn proven_for(session: &SessionHandle) -> Duration {
+    let expiry = Attestation::from_bytes(session.remote_attestation()).map_or(0, |attestation| {
+        attestation.expires_at().0.saturating_add(CLOCK_SKEW_SECS)
+    });
+    let left = expiry.saturating_sub(clock::now().seconds().0);
+    Duration::from_secs(u64::try_from(left).unwrap_or(0)).min(LONGEST_SESSION)
 }
 
 /// Takes streams until the session ends.
