@@ -268,11 +268,7 @@ impl<C: Channel, H: Handler> Connection<C, H> {
 
     fn emit(&mut self, answered: Answered, in_order: bool) {
         match answered {
-            Answered::Line {
-                bytes,
-                on_written,
-                held: _,
-            } => self.out.answer(&bytes, on_written),
+            Answered::Line { line, on_written } => self.out.answer(line.bytes(), on_written),
             // The caller sees the connection close, as with streams that were open before.
             Answered::Stream { .. } if self.is_stopping() => {
                 self.unanswered = self.unanswered.saturating_sub(1);

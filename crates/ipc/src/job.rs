@@ -17,10 +17,8 @@ use crate::handler::{Caller, Handler, OnWritten, Reply};
 pub(crate) enum Answered {
     /// The line to write.
     Line {
-        bytes: Vec<u8>,
+        line: Held,
         on_written: Option<OnWritten>,
-        /// Counts the bytes as held until this is dropped.
-        held: Held,
     },
     /// Lines to come.
     Stream {
@@ -33,12 +31,8 @@ impl Answered {
     fn line(answer: Answer, on_written: Option<OnWritten>, meter: &Meter) -> Self {
         let mut bytes = Vec::new();
         answer.append_line(&mut bytes);
-        let held = meter.hold(bytes.len());
-        Self::Line {
-            bytes,
-            on_written,
-            held,
-        }
+        let line = meter.hold(bytes);
+        Self::Line { line, on_written }
     }
 
     fn new(id: Option<Value>, reply: Reply, meter: &Meter) -> Self {
@@ -62,24 +56,28 @@ impl Meter {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn hold(&self, bytes: usize) -> Held {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        Held {
-            bytes,
-            meter: self.clone(),
-        }
+    fn hold(&self, bytes: Vec<u8>) -> Held {
+        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        let meter = self.clone();
+        Held { bytes, meter }
     }
 }
 
-/// Bytes on a [`Meter`].
+/// A line that counts on a [`Meter`] until it is dropped.
 pub(crate) struct Held {
-    bytes: usize,
+    bytes: Vec<u8>,
     meter: Meter,
+}
+
+impl Held {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
