@@ -278,8 +278,7 @@ fn an_id_is_enqueued_once(store: &dyn MessageStore) {
 }
 
 fn only_open_messages_are_pending(store: &dyn MessageStore) {
-    let to =
-        [(1, 1), (2, 2), (3, 1), (4, 1), (5, 3)].map(|(number, to)| Write::Enqueue(draft(number, to)));
+    let to = [(1, 1), (2, 2), (3, 1), (4, 1), (5, 3)].map(|(number, to)| Write::Enqueue(draft(number, to)));
     store.commit(to.to_vec()).unwrap();
     let done = [
         set(1, OutboundStatus::Delivered),
