@@ -190,9 +190,6 @@ async fn names_are_resolved() {
             .unwrap();
         assert_eq!(connected.peer, Bob.peer_id());
     }
-    let nowhere = "/dns4/nowhere.invalid/tcp/9000".parse().unwrap();
-    let error = within(alice.node.connect(&[nowhere])).await.unwrap_err();
-    assert!(matches!(error, DialError::Failed { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,11 @@ async fn every_transport_carries_a_session_between_the_right_principals() {
         assert_eq!(connected.peer, Bob.peer_id());
         assert_eq!(connected.locator, bob.over(transport)[0]);
 
-        let ours = alice.open(&connected.peer, Some(Bob)).await.unwrap();
+        let local = credentials(Alice);
+        let ours = alice
+            .node
+            .open_session(&connected.peer, local.clone(), Some(Bob.principal()));
+        let ours = within(ours).await.unwrap();
         let theirs = bob.inbound().await;
         assert_eq!(
             (*ours.local(), *ours.remote()),
@@ -32,10 +36,7 @@ async fn every_transport_carries_a_session_between_the_right_principals() {
         );
         assert_eq!(*ours.remote_node(), Bob.identity().node_key().node_id());
         assert!(ours.is_outbound() && !theirs.is_outbound());
-        assert_eq!(
-            theirs.remote_attestation(),
-            credentials(Alice).attestation.to_bytes()
-        );
+        assert_eq!(theirs.remote_attestation(), local.attestation.to_bytes());
 
         let echo = tokio::spawn(async move { echo_one(&theirs).await });
         let mut stream = ours.open_stream("echo").await.unwrap();
