@@ -122,10 +122,19 @@ async fn deliver(gateway: &Gateway, hosted: &Arc<Hosted>, conversation: &Convers
                 backoff.reset();
                 succeeded(hosted, conversation).await;
             }
-            End::Away { reason, progressed } => {
-                if progressed {
-                    backoff.reset();
-                }
+            // The way broke, but it was one: look for the next at once.
+            End::Away {
+                reason,
+                progressed: true,
+            } => {
+                debug!(to = %conversation.remote, %reason, "delivery was interrupted");
+                backoff.reset();
+                succeeded(hosted, conversation).await;
+            }
+            End::Away {
+                reason,
+                progressed: false,
+            } => {
                 failed(hosted, conversation, &reason).await;
                 let now = clock::now();
                 let pause = now.until(backoff.after_failure(now, clock::jitter()));
@@ -154,15 +163,10 @@ async fn idle(hosted: &Hosted, conversation: &Conversation) -> bool {
 async fn wait(conversation: &Conversation, pause: Duration) {
     let start = Instant::now();
     let mut until = start + pause;
-    loop {
+    while !conversation.hurried.load(Ordering::Relaxed) {
         tokio::select! {
             () = tokio::time::sleep_until(until) => return,
-            () = conversation.woken() => {
-                if conversation.hurried.load(Ordering::Relaxed) {
-                    return;
-                }
-                until = until.min(start + LEAST_PAUSE);
-            }
+            () = conversation.woken() => until = until.min(start + LEAST_PAUSE),
         }
     }
 }

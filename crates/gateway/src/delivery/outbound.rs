@@ -1,6 +1,7 @@
 //! Delivery to a principal on another gateway: feeding the `chat/1` window of a session, in order.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 
 use bytes::Bytes;
 use clawchat_node::{SessionHandle, StreamReader, StreamWriter};
@@ -116,11 +117,18 @@ async fn over_session(hosted: &Hosted, conversation: &Conversation, session: &Se
     };
     let (reader, writer) = stream.split();
     let (output, queue) = mpsc::channel(OUTPUT_BUFFERS);
-    let writing = write_all(writer, queue);
     let mut pump = Pump::new(hosted, conversation);
-    // The writer ends when the pump drops `output`; if it ends first, the reader tells why.
-    let (end, ()) = tokio::join!(pump.run(reader, output), writing);
-    end
+    let mut pumping = pin!(pump.run(reader, output));
+    let mut writing = pin!(write_all(writer, queue));
+    // The pump decides when it is over: a peer that stops reading must not hold it up. If the writer ends first, the
+    // reader tells why.
+    let mut written = false;
+    loop {
+        tokio::select! {
+            end = &mut pumping => return end,
+            () = &mut writing, if !written => written = true,
+        }
+    }
 }
 
 async fn write_all(mut writer: StreamWriter, mut queue: mpsc::Receiver<Bytes>) {
