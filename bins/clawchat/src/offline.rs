@@ -17,6 +17,14 @@ use crate::{link, program};
 /// # Errors
 /// What the answer says, or why there is none.
 pub(crate) fn ask(home: &Path, call: &Call) -> Outcome<Value> {
+    ask_known(home, call, |_| ())
+}
+
+/// The same; `spawned` is told the process id of the stand-in.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) fn ask_known(home: &Path, call: &Call, spawned: impl FnOnce(u32)) -> Outcome<Value> {
     let cannot = |error: std::io::Error| {
         Failure::new(ErrorCode::Failed, format!("cannot run clawchatd: {error}"))
             .hint("check the installation of clawchatd")
@@ -26,6 +34,7 @@ pub(crate) fn ask(home: &Path, call: &Call) -> Outcome<Value> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(cannot)?;
+    spawned(child.id());
     let answer = match (child.stdin.take(), child.stdout.take()) {
         (Some(stdin), Some(stdout)) => clawchat_ipc::offline::ask(stdin, stdout, call),
         _ => Err(ClientError::Closed),

@@ -31,7 +31,12 @@ pub(crate) fn start(format: LogFormat) {
     }
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("a value that is not text");
+        let payload = panic.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a value that is not text");
         tracing::error!(place, message, "panicked; this is a bug");
     }));
 }

@@ -25,8 +25,11 @@ pub(crate) async fn serve(options: GatewayOptions) -> Result<(), Failure> {
         }
     };
     let reloads = reloads()?;
-    output::event(&gateway.started());
+    let started = gateway.started();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), principal = %started["principal"], port = %started["p2pPort"], "serving");
+    output::event(&started);
     gateway.run(stop.wanted(), reloads).await;
+    tracing::info!("stopped");
     output::event(&json!({"event": "stopped"}));
     Ok(())
 }

@@ -337,3 +337,24 @@ fn the_demonstration_ends_by_itself_and_leaves_nothing() {
         before
     );
 }
+
+#[test]
+fn an_interrupted_demonstration_leaves_nothing_either() {
+    let home = Home::empty();
+    let count = || fs::read_dir(home.data_dir().parent().unwrap()).unwrap().count();
+    let before = count();
+    let mut demo = home.spawn(&["demo"]);
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("begin"));
+    assert!(lines.next().unwrap().unwrap().contains("gateway"));
+    let pid = demo.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    assert_eq!(count(), before);
+}

@@ -33,6 +33,12 @@ pub(super) fn run(context: &Context) -> Outcome {
         started,
     };
     let told = play(context, &stage, tale);
+    if stage.is_cleared() {
+        // Interrupted: what failed, failed for that. The interrupt's own end is near.
+        loop {
+            thread::park();
+        }
+    }
     stage.clear();
     told?;
     let text = format!(

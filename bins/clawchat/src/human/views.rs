@@ -213,7 +213,7 @@ pub(crate) fn up(answer: &Value) -> String {
     let mut rows = Vec::new();
     row(&mut rows, "Principal", answer.get("principal"));
     row(&mut rows, "Nickname", answer.get("nick"));
-    addresses(&mut rows, answer);
+    few_addresses(&mut rows, answer);
     row(&mut rows, "Password", answer.get("passwordFile"));
     row(&mut rows, "Invite", answer.get("invite"));
     with_words(format!("ClawChat is up.\n{}", columns(&rows)), answer)
@@ -252,6 +252,33 @@ fn content(message: &Value) -> String {
 
 fn addresses(rows: &mut Vec<Vec<String>>, answer: &Value) {
     for (index, address) in list(answer.get("multiaddrs").unwrap_or(&Value::Null)).enumerate() {
+        rows.push(vec![
+            if index == 0 {
+                "Addresses".to_owned()
+            } else {
+                String::new()
+            },
+            shown(address),
+        ]);
+    }
+}
+
+/// The addresses others can use over TCP and QUIC, without those of this machine or its own wire alone. All of
+/// them when that leaves none.
+fn few_addresses(rows: &mut Vec<Vec<String>>, answer: &Value) {
+    let elsewhere = |address: &&Value| {
+        let text = address.as_str().unwrap_or_default();
+        !["/ip4/127.", "/ip6/::1/", "/ip6/fe80:"]
+            .iter()
+            .any(|near| text.starts_with(near))
+            && !text.contains("/ws")
+    };
+    let all = answer.get("multiaddrs").unwrap_or(&Value::Null);
+    let few: Vec<&Value> = list(all).filter(elsewhere).collect();
+    if few.is_empty() {
+        return addresses(rows, answer);
+    }
+    for (index, address) in few.into_iter().enumerate() {
         rows.push(vec![
             if index == 0 {
                 "Addresses".to_owned()
@@ -381,6 +408,20 @@ mod tests {
         let peers = json!([{"principal": "stacks:STB", "address": "/a", "alias": "bob", "lastSeen": 0, "connected": true}]);
         assert_eq!(peer(&peers), "bob  stacks:STB  connected  /a\n");
         assert!(peer(&json!([])).starts_with("No peers yet."));
+    }
+
+    #[test]
+    fn up_shows_the_addresses_others_can_use() {
+        let mut answer = json!({"principal": "stacks:STA", "multiaddrs": [
+            "/ip4/10.0.0.1/tcp/9001/ws/p2p/x", "/ip4/127.0.0.1/tcp/9000/p2p/x", "/ip6/fe80::1/tcp/9000/p2p/x",
+            "/ip4/10.0.0.1/tcp/9000/p2p/x",
+        ]});
+        assert_eq!(
+            up(&answer),
+            "ClawChat is up.\nPrincipal  stacks:STA\nAddresses  /ip4/10.0.0.1/tcp/9000/p2p/x\n"
+        );
+        answer["multiaddrs"] = json!(["/ip4/127.0.0.1/tcp/9000/p2p/x"]);
+        assert!(up(&answer).ends_with("Addresses  /ip4/127.0.0.1/tcp/9000/p2p/x\n"));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Gateways in temporary folders, driven by the real `clawchat` and `clawchatd`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::print_stderr,
+    reason = "the daemon's log belongs to a failed test's output"
+)]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::ffi::OsStr;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clawchat_ipc::{ErrorCode, Request};
+use clawchat_ipc::{Call, ErrorCode, Request};
 use clawchat_types::Content;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::commands::{Context, setup};
 use crate::failure::{Failure, Outcome};
 use crate::gone;
 use crate::link::Link;
+use crate::offline;
 use crate::program::{self, Launch};
 use crate::settings::Settings;
 
@@ -80,10 +81,6 @@ impl Stage {
     /// Whatever keeps it from serving.
     pub(super) fn enter(&self, context: &Context, name: &'static str) -> Outcome<Side> {
         let settings = context.settings.elsewhere(self.folder.join(name));
-        let own = Context {
-            settings: settings.clone(),
-            screen: context.screen,
-        };
         let port = free_ports()?;
         let request = Request::GatewayInit {
             port: Some(port),
@@ -93,7 +90,15 @@ impl Stage {
             mnemonic: None,
             migrate: Some(false),
         };
-        setup::admin(&own, request)?;
+        self.still_on()?;
+        let mut stand_in = 0;
+        let made = offline::ask_known(&settings.home, &Call::new(request), |process| {
+            stand_in = process;
+            self.remember(process);
+        });
+        self.forget(stand_in);
+        made?;
+        self.still_on()?;
         let event = program::start_known(&settings.home, &Launch::default(), |process| {
             self.remember(process)
         })?;
@@ -110,6 +115,11 @@ impl Stage {
             address: nearest(&event),
             settings,
         })
+    }
+
+    /// Whether somebody has cleared it already, or is about to.
+    pub(super) fn is_cleared(&self) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).cleared
     }
 
     /// Ends every process and removes the folder. A second call, also from another thread, waits for the first.
@@ -130,6 +140,17 @@ impl Stage {
         drop(held.folder.take());
     }
 
+    /// # Errors
+    /// When the stage was cleared meanwhile: nothing more is to be started.
+    fn still_on(&self) -> Outcome {
+        if self.is_cleared() {
+            Err(Failure::new(ErrorCode::Failed, "interrupted"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// From the start of a process until it was waited for.
     fn remember(&self, process: u32) {
         let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else {
             return;
@@ -140,6 +161,13 @@ impl Stage {
         } else {
             held.processes.push(pid);
         }
+    }
+
+    /// Its end was seen: its id may be somebody else's from now on.
+    fn forget(&self, process: u32) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.processes
+            .retain(|known| u32::try_from(known.as_raw_nonzero().get()) != Ok(process));
     }
 }
 
