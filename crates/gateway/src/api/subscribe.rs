@@ -17,7 +17,7 @@ const LINES: usize = 64;
 const PAGE: usize = 64;
 
 impl Api {
-    /// Lines: `{"event":"message","message":{…}}`, `{"event":"state","id","to","status","lastError"?}`,
+    /// Lines (`id` at their top level belongs to the request): `{"event":"message","message":{…}}`, `{"event":"state","message":{"id","to","status","lastError"?}}`,
     /// `{"event":"peer","principal","connected"}`, and `{"event":"missed"}` when state or peer events were lost
     /// because the subscriber was too slow.
     pub(super) fn subscribe(
@@ -116,11 +116,11 @@ impl Feed {
                 status,
                 last_error,
             } if self.states => {
-                let mut line = json!({ "event": "state", "id": id, "to": to, "status": status });
+                let mut message = json!({ "id": id, "to": to, "status": status });
                 if let Some(error) = last_error {
-                    line["lastError"] = json!(error);
+                    message["lastError"] = json!(error);
                 }
-                Some(line)
+                Some(json!({ "event": "state", "message": message }))
             }
             Event::Peer { principal, connected } if self.peers => {
                 Some(json!({ "event": "peer", "principal": principal, "connected": connected }))
