@@ -12,7 +12,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// How the binaries are compiled.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Profile {
     /// Quick to build.
     Dev,
@@ -20,9 +20,21 @@ pub(crate) enum Profile {
     Release,
 }
 
+/// The folder given, or that of freshly built programs.
+pub(crate) fn binaries_or(folder: Option<&Path>, profile: Profile) -> Result<PathBuf, String> {
+    folder.map_or_else(|| binaries(profile), |folder| Ok(folder.to_owned()))
+}
+
 /// Builds `clawchatd` and `clawchat` and returns the folder that holds them.
 pub(crate) fn binaries(profile: Profile) -> Result<PathBuf, String> {
-    let mut arguments = vec!["build", "--locked", "--package", "clawchatd", "--package", "clawchat"];
+    let mut arguments = vec![
+        "build",
+        "--locked",
+        "--package",
+        "clawchatd",
+        "--package",
+        "clawchat",
+    ];
     if profile == Profile::Release {
         arguments.push("--release");
     }
@@ -33,7 +45,11 @@ pub(crate) fn binaries(profile: Profile) -> Result<PathBuf, String> {
         .exec()
         .map_err(|error| format!("cargo metadata: {error}"))?
         .target_directory;
-    Ok(target.into_std_path_buf().join(if profile == Profile::Release { "release" } else { "debug" }))
+    Ok(target.into_std_path_buf().join(if profile == Profile::Release {
+        "release"
+    } else {
+        "debug"
+    }))
 }
 
 /// Runs cargo in the workspace, showing its output.
@@ -46,5 +62,9 @@ pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> TaskRes
         .current_dir(root())
         .status()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("cargo {} failed", arguments.join(" "))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("cargo {} failed", arguments.join(" ")))
+    }
 }

@@ -13,5 +13,9 @@ pub(crate) fn run() -> TaskResult {
         .args(["--output", "text", "demo"])
         .status()
         .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-    if status.success() { Ok(()) } else { Err(format!("the demo ended with {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("the demo ended with {status}"))
+    }
 }

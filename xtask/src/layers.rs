@@ -16,7 +16,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("clawchat-store", &["clawchat-types"]),
     ("clawchat-router", &["clawchat-types"]),
     ("clawchat-ipc", &["clawchat-types"]),
-    ("clawchat-node", &["clawchat-identity", "clawchat-px1", "clawchat-snap2p", "clawchat-types"]),
+    (
+        "clawchat-node",
+        &[
+            "clawchat-identity",
+            "clawchat-px1",
+            "clawchat-snap2p",
+            "clawchat-types",
+        ],
+    ),
     (
         "clawchat-gateway",
         &[
@@ -59,8 +67,13 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that must stay pure: no runtime, no sockets, no randomness of their own.
-const PURE: &[&str] =
-    &["clawchat-types", "clawchat-identity", "clawchat-snap2p", "clawchat-px1", "clawchat-router"];
+const PURE: &[&str] = &[
+    "clawchat-types",
+    "clawchat-identity",
+    "clawchat-snap2p",
+    "clawchat-px1",
+    "clawchat-router",
+];
 /// What a pure crate must not depend on.
 const IMPURE: &[&str] = &["tokio", "futures", "rand", "socket2", "mio"];
 
@@ -73,13 +86,19 @@ pub(crate) fn run() -> TaskResult {
     let graph = Graph::read(&metadata);
     let findings = graph.check();
     if findings.is_empty() {
-        say(&format!("layers: {} crates, every arrow points down", graph.crates.len()));
+        say(&format!(
+            "layers: {} crates, every arrow points down",
+            graph.crates.len()
+        ));
         return Ok(());
     }
     for finding in &findings {
         say(&format!("layers: {finding}"));
     }
-    Err(format!("{} breaches of the layering (docs/ARCHITECTURE.md says why it is so)", findings.len()))
+    Err(format!(
+        "{} breaches of the layering (docs/ARCHITECTURE.md says why it is so)",
+        findings.len()
+    ))
 }
 
 /// Every crate of the workspace with what it names as a dependency.
@@ -117,7 +136,9 @@ impl Graph {
                 continue;
             }
             let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| known == name) else {
-                findings.push(format!("{name} has no place in the plan; add it to xtask/src/layers.rs"));
+                findings.push(format!(
+                    "{name} has no place in the plan; add it to xtask/src/layers.rs"
+                ));
                 continue;
             };
             findings.extend(self.arrows(name, dependencies, allowed));
@@ -129,7 +150,10 @@ impl Graph {
 
     fn arrows(&self, name: &str, dependencies: &Dependencies, allowed: &[&str]) -> Vec<String> {
         let ours = |set: &BTreeSet<String>| -> Vec<String> {
-            set.iter().filter(|dependency| self.crates.contains_key(*dependency)).cloned().collect()
+            set.iter()
+                .filter(|dependency| self.crates.contains_key(*dependency))
+                .cloned()
+                .collect()
         };
         let mut findings = Vec::new();
         for dependency in ours(&dependencies.shipped) {
@@ -144,7 +168,9 @@ impl Graph {
                 || (name == "clawchatd" && matches!(dependency.as_str(), "clawchat-ipc" | "clawchat-types"));
             let cycle = name == TEST_ONLY;
             if !known || cycle {
-                findings.push(format!("the tests of {name} depend on {dependency}, which is not below it"));
+                findings.push(format!(
+                    "the tests of {name} depend on {dependency}, which is not below it"
+                ));
             }
         }
         findings
@@ -155,7 +181,12 @@ fn owners(name: &str, dependencies: &Dependencies) -> Vec<String> {
     OWNERS
         .iter()
         .filter(|(library, owners)| dependencies.shipped.contains(*library) && !owners.contains(&name))
-        .map(|(library, owners)| format!("{name} depends on {library}, which belongs to {}", owners.join(", ")))
+        .map(|(library, owners)| {
+            format!(
+                "{name} depends on {library}, which belongs to {}",
+                owners.join(", ")
+            )
+        })
         .collect()
 }
 
@@ -176,9 +207,17 @@ mod tests {
 
     fn graph(name: &str, shipped: &[&str], tests: &[&str]) -> Graph {
         let set = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-        let mut crates: BTreeMap<String, Dependencies> =
-            ALLOWED.iter().map(|(name, _)| ((*name).to_owned(), Dependencies::default())).collect();
-        crates.insert(name.to_owned(), Dependencies { shipped: set(shipped), tests: set(tests) });
+        let mut crates: BTreeMap<String, Dependencies> = ALLOWED
+            .iter()
+            .map(|(name, _)| ((*name).to_owned(), Dependencies::default()))
+            .collect();
+        crates.insert(
+            name.to_owned(),
+            Dependencies {
+                shipped: set(shipped),
+                tests: set(tests),
+            },
+        );
         Graph { crates }
     }
 
@@ -187,16 +226,33 @@ mod tests {
         for (position, (name, below)) in ALLOWED.iter().enumerate() {
             for dependency in *below {
                 let found = ALLOWED.iter().position(|(known, _)| known == dependency);
-                assert!(found.is_some_and(|found| found < position), "{name} -> {dependency}");
+                assert!(
+                    found.is_some_and(|found| found < position),
+                    "{name} -> {dependency}"
+                );
             }
         }
     }
 
     #[test]
     fn an_arrow_up_a_stolen_library_and_an_impure_core_are_found() {
-        assert!(graph("clawchat-store", &["clawchat-types", "sled"], &["clawchat-testkit"]).check().is_empty());
-        assert_eq!(graph("clawchat-store", &["clawchat-gateway"], &[]).check().len(), 1);
-        assert_eq!(graph("clawchat-types", &["clawchat-identity"], &[]).check().len(), 1);
+        assert!(
+            graph(
+                "clawchat-store",
+                &["clawchat-types", "sled"],
+                &["clawchat-testkit"]
+            )
+            .check()
+            .is_empty()
+        );
+        assert_eq!(
+            graph("clawchat-store", &["clawchat-gateway"], &[]).check().len(),
+            1
+        );
+        assert_eq!(
+            graph("clawchat-types", &["clawchat-identity"], &[]).check().len(),
+            1
+        );
         assert_eq!(graph("clawchat", &["clawchat-testkit"], &[]).check().len(), 1);
         assert_eq!(graph("clawchat-gateway", &["libp2p"], &[]).check().len(), 1);
         assert_eq!(graph("clawchat-router", &["tokio"], &[]).check().len(), 1);

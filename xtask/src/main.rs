@@ -3,9 +3,13 @@
 mod bench;
 mod build;
 mod demo;
+// The two that the daemon's own crash test is made of.
+#[path = "../../bins/clawchatd/tests/common/gateways.rs"]
 mod gateways;
 mod layers;
 mod soak;
+#[path = "../../bins/clawchatd/tests/common/storm.rs"]
+mod storm;
 mod test;
 
 use std::process::ExitCode;
@@ -54,7 +58,10 @@ fn main() -> ExitCode {
 }
 
 /// Tells the developer something. The one place where this program prints.
-#[expect(clippy::print_stderr, reason = "a task runner talks to the person who started it")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a task runner talks to the person who started it"
+)]
 pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }

@@ -11,16 +11,36 @@ pub(crate) fn run() -> TaskResult {
     layers::run()?;
     licences()?;
     build::cargo(
-        &["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+        &[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ],
         &[],
     )?;
     build::cargo(
-        &["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"],
-        &[("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private_intra_doc_links")],
+        &[
+            "doc",
+            "--locked",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ],
+        &[(
+            "RUSTDOCFLAGS",
+            "--deny warnings --allow rustdoc::private_intra_doc_links",
+        )],
     )?;
     // Both binaries are needed by the end-to-end tests of either; building the workspace's tests makes them.
     build::cargo(&["test", "--locked", "--workspace", "--no-fail-fast"], &[])?;
-    say(&format!("all checks passed in {:.0} s", started.elapsed().as_secs_f64()));
+    say(&format!(
+        "all checks passed in {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
@@ -33,7 +53,9 @@ fn licences() -> TaskResult {
         .status()
         .is_ok_and(|status| status.success());
     if !installed {
-        say("skipped: licence check (cargo-deny is not installed; `cargo install cargo-deny --locked` adds it)");
+        say(
+            "skipped: licence check (cargo-deny is not installed; `cargo install cargo-deny --locked` adds it)",
+        );
         return Ok(());
     }
     build::cargo(&["deny", "--locked", "check", "bans", "licenses", "sources"], &[])

@@ -33,7 +33,7 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// How many pairs of ports are tried.
 const PORT_ATTEMPTS: u16 = 200;
 /// Seals the keys in these homes.
-const PASSWORD: &str = "not a secret at all";
+pub(crate) const PASSWORD: &str = "not a secret at all";
 
 /// Nothing, or one sentence saying what went wrong.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
@@ -58,11 +58,18 @@ struct Running {
 impl Gateway {
     /// A home with one identity of that nickname. Nothing runs yet. `program` is `clawchatd`.
     pub(crate) fn set_up(program: &Path, name: &str) -> Outcome<Self> {
+        let mut gateway = Self::prepare(program, name)?;
+        gateway.init(&json!({ "password": PASSWORD }))?;
+        Ok(gateway)
+    }
+
+    /// Only a place for a home, and ports: there is nothing in it yet.
+    pub(crate) fn prepare(program: &Path, name: &str) -> Outcome<Self> {
         let folder = tempfile::Builder::new()
             .prefix("clawchat-")
             .tempdir()
             .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-        let mut gateway = Self {
+        Ok(Self {
             program: program.to_owned(),
             name: name.to_owned(),
             principal: String::new(),
@@ -70,14 +77,20 @@ impl Gateway {
             peer_id: String::new(),
             running: None,
             folder,
-        };
-        fs::write(gateway.password_file(), PASSWORD)
+        })
+    }
+
+    /// Sets the home up: `fields` of `gateway_init` beside port and nickname, the password among them.
+    pub(crate) fn init(&mut self, fields: &Value) -> Outcome {
+        fs::write(self.password_file(), text(fields, "password")?)
             .map_err(|error| format!("the password file: {error}"))?;
-        let made = gateway.offline(&json!({
-            "cmd": "gateway_init", "port": gateway.port, "nick": name, "password": PASSWORD, "migrate": false,
-        }))?;
-        gateway.principal = text(&made, "principal")?;
-        Ok(gateway)
+        let mut request =
+            json!({ "cmd": "gateway_init", "port": self.port, "nick": self.name, "migrate": false });
+        if let (Some(request), Some(fields)) = (request.as_object_mut(), fields.as_object()) {
+            request.extend(fields.clone());
+        }
+        self.principal = text(&self.offline(&request)?, "principal")?;
+        Ok(())
     }
 
     /// Starts it and waits until it serves.
@@ -183,6 +196,16 @@ impl Gateway {
         &self.principal
     }
 
+    /// Its P2P port. It has the next one too.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its PeerId. Empty before its first start.
+    pub(crate) fn peer_id(&self) -> &str {
+        &self.peer_id
+    }
+
     /// Where it listens, on this machine.
     pub(crate) fn address(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.port, self.peer_id)
@@ -225,12 +248,13 @@ impl Gateway {
         )
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// What it logs goes here.
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
     /// One administrative request while no daemon runs.
-    fn offline(&self, request: &Value) -> Outcome<Value> {
+    pub(crate) fn offline(&self, request: &Value) -> Outcome<Value> {
         let call = Call::from_value(request.clone()).map_err(|error| error.to_string())?;
         let mut process = Command::new(&self.program)
             .arg("--data-dir")
@@ -294,7 +318,7 @@ fn lines_of(stdout: Option<ChildStdout>) -> Receiver<String> {
 }
 
 /// A port that is free for TCP and UDP, and the next one for TCP: what a gateway listens on.
-fn free_ports() -> Outcome<u16> {
+pub(crate) fn free_ports() -> Outcome<u16> {
     let random = RandomState::new().build_hasher().finish();
     let first = u16::try_from(random % u64::from(PORTS.end - PORTS.start)).unwrap_or_default();
     let free = |port: &u16| {

@@ -1,0 +1,109 @@
+//! What can be seen of the programs from outside: how long they take, how much memory and disk they use.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::limits::median;
+use crate::gateways::{Gateway, Outcome};
+
+/// A gateway refuses a wrong password with this.
+const WRONG_PASSWORD: i32 = 5;
+/// The unit of `st_blocks`, in bytes.
+const BLOCK_BYTES: u64 = 512;
+
+/// How long a gateway takes to start, in milliseconds; the quickest of several times, which is the one least
+/// disturbed.
+pub(super) struct Ready {
+    /// Until it serves.
+    pub(super) whole: f64,
+    /// Until its keys are unsealed: a start with a wrong password, which ends just there.
+    pub(super) keys: f64,
+    /// What is between the two.
+    pub(super) beyond_keys: f64,
+}
+
+pub(super) fn ready_times(gateway: &mut Gateway, count: usize) -> Outcome<Ready> {
+    let wrong = gateway.password_file().with_extension("wrong");
+    fs::write(&wrong, "not the password at all").map_err(|error| format!("a password file: {error}"))?;
+    let (mut whole, mut keys) = (Duration::MAX, Duration::MAX);
+    for _ in 0..count {
+        let begun = Instant::now();
+        let refused = gateway
+            .command(&wrong)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        keys = keys.min(begun.elapsed());
+        let code = refused
+            .map_err(|error| format!("cannot run clawchatd: {error}"))?
+            .code();
+        if code != Some(WRONG_PASSWORD) {
+            return Err(format!("a wrong password ended with {code:?}"));
+        }
+        let begun = Instant::now();
+        gateway.start()?;
+        whole = whole.min(begun.elapsed());
+        gateway.stop()?;
+    }
+    let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+    Ok(Ready {
+        whole: millis(whole),
+        keys: millis(keys),
+        beyond_keys: millis(whole.saturating_sub(keys)),
+    })
+}
+
+/// How long `clawchat send` takes from the first of two gateways to the second, in milliseconds; the median.
+pub(super) fn send_times(clawchat: &Path, gateways: &[Gateway; 2], count: usize) -> Outcome<f64> {
+    let [from, to] = gateways;
+    let took = median(count, || {
+        let status = Command::new(clawchat)
+            .arg("--data-dir")
+            .arg(from.home())
+            .args(["send", to.name(), "how long does this take?"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .map_err(|error| format!("cannot run {}: {error}", clawchat.display()))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("clawchat send ended with {status}"))
+        }
+    })?;
+    Ok(took.as_secs_f64() * 1000.0)
+}
+
+/// The memory a process has in use, in bytes, where the system tells.
+pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The bytes on disk the homes of two gateways take.
+pub(super) fn disk_bytes(gateways: &[Gateway; 2]) -> Outcome<[u64; 2]> {
+    let [first, second] = gateways;
+    let of = |gateway: &Gateway| {
+        blocks(&gateway.home()).map_err(|error| format!("{}: {error}", gateway.home().display()))
+    };
+    Ok([of(first)?, of(second)?])
+}
+
+fn blocks(folder: &Path) -> std::io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        sum += if found.is_dir() {
+            blocks(&entry.path())?
+        } else {
+            found.blocks() * BLOCK_BYTES
+        };
+    }
+    Ok(sum)
+}
