@@ -31,8 +31,6 @@ const KEPT_IN_FRONT: usize = 4;
 const MAX_KEPT_PEERS: usize = 64;
 /// Dials under way at once while catching up with known peers.
 const PARALLEL_DIALS: usize = 4;
-/// How soon after a session began the peer's own addresses are noted; identify needs a moment.
-const NOTE_ADDRESSES_AFTER: Duration = Duration::from_secs(2);
 /// How often the list of known peers is looked through for those without a session.
 const KEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest life of a session before it is opened anew, however long its attestations are valid.
@@ -60,8 +58,16 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
     let stop = gateway.stop.clone();
     stop.run_until_cancelled(async {
         while let Some(event) = events.recv().await {
-            if let NodeEvent::Session(session) = event {
-                adopt(&gateway, session);
+            match event {
+                NodeEvent::Session(session) => adopt(&gateway, session),
+                // Now the peer's own addresses are known.
+                NodeEvent::PeerIdentified { peer } => {
+                    let sessions = gateway.sessions.all();
+                    for session in sessions.into_iter().filter(|session| *session.peer_id() == peer) {
+                        gateway.tasks.spawn(note(Arc::clone(&gateway), session));
+                    }
+                }
+                _ => {}
             }
         }
     })
@@ -90,10 +96,10 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, fi
         });
     }
     hurry(&hosted, &remote);
+    note(Arc::clone(&gateway), session.clone()).await;
     let stop = hosted.stop().clone();
     tokio::select! {
         () = accept_streams(&gateway, &hosted, &session) => {}
-        () = note_addresses(&gateway, &hosted, &session) => {}
         () = tokio::time::sleep(proven_for(&session)) => {
             // The peer shows a newer attestation in the next session.
             debug!(peer = %remote, "the peer's attestation expired during the session");
@@ -151,18 +157,17 @@ async fn accept_streams(gateway: &Gateway, hosted: &Arc<Hosted>, session: &Sessi
     }
 }
 
-/// Notes where the peer says it can be reached, soon after the session began; then waits for ever.
-async fn note_addresses(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) {
-    for pause in [Duration::ZERO, NOTE_ADDRESSES_AFTER] {
-        tokio::time::sleep(pause).await;
-        if let Err(error) = note(gateway, hosted, session).await {
-            warn!(identity = %hosted.principal(), %error, "cannot note a peer");
-        }
+/// Notes who the peer is and where it says it can be reached.
+async fn note(gateway: Gateway, session: SessionHandle) {
+    let Some(hosted) = gateway.hosts.find(session.local()) else {
+        return;
+    };
+    if let Err(error) = try_note(&gateway, &hosted, &session).await {
+        warn!(identity = %hosted.principal(), %error, "cannot note a peer");
     }
-    std::future::pending().await
 }
 
-async fn note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Result<(), StoreError> {
+async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Result<(), StoreError> {
     let store = hosted.store().store();
     let mut record = match store.peer(session.remote())? {
         Some(record) => record,
@@ -178,7 +183,7 @@ async fn note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Re
         &mut record.locators,
         gateway.node.peer_locators(session.peer_id()),
     );
-    if record != before || before.last_seen.is_none() {
+    if record != before {
         record.last_seen = Some(clock::now());
         hosted.store().submit(Write::PutPeer(record)).await?;
     }
