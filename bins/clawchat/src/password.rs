@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clawchat_ipc::{ErrorCode, Secret};
 
-use crate::failure::{EXIT_USAGE, Failure, Outcome};
+use crate::failure::{Failure, Outcome};
 use crate::render;
 
 /// Longest password or list of words read from a file, in bytes.
@@ -128,12 +128,10 @@ fn require_terminal() -> Outcome {
         return Ok(());
     }
     Err(Failure::new(
-        ErrorCode::InvalidRequest,
+        ErrorCode::PasswordRequired,
         "a password is needed and there is no terminal to ask for it",
     )
-    .hint("give it with --password-file FILE or CLAWCHAT_PASSWORD_FILE")
-    .named("password_required")
-    .exit_as(EXIT_USAGE))
+    .hint("give it with --password-file FILE or CLAWCHAT_PASSWORD_FILE"))
 }
 
 #[cfg(test)]

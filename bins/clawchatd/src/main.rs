@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use clawchat_gateway::GatewayOptions;
+use rustix::fs::Mode;
 
 use crate::args::{Args, Command};
 use crate::failure::{ErrorCode, Failure};
@@ -25,6 +26,8 @@ const LAST_THREADS: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // The database engine chooses the modes of its files itself: nothing of ours is for other users.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     logging::start(args.log_format);
     let ended = match args.command {
         Some(Command::Offline) => return offline::run(&args),

@@ -51,6 +51,8 @@ error_codes! {
     NotAllowed = "not_allowed", exit 5;
     /// The password does not open the keystore.
     WrongPassword = "wrong_password", exit 5;
+    /// A password is needed and none was given.
+    PasswordRequired = "password_required", exit 2;
     /// Principals of different Stacks networks cannot talk to each other or share a gateway.
     WrongNetwork = "wrong_network", exit 5;
     /// A daemon serves this folder already.

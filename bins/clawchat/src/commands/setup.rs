@@ -232,17 +232,14 @@ fn with_password_if_needed(context: &Context, request: impl Fn(Option<Secret>) -
     let given = source.given()?;
     match admin(context, request(given)) {
         Err(failure)
-            if wants_password(&failure) && matches!(source, PasswordSource::Ask) && password::can_ask() =>
+            if failure.is(ErrorCode::PasswordRequired)
+                && matches!(source, PasswordSource::Ask)
+                && password::can_ask() =>
         {
             admin(context, request(Some(source.existing("the identity")?)))
         }
         other => other,
     }
-}
-
-/// The daemon has no code of its own for a missing password.
-fn wants_password(failure: &Failure) -> bool {
-    failure.is(ErrorCode::InvalidRequest) && failure.text().contains("password is needed")
 }
 
 /// A nickname.

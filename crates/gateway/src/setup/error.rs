@@ -159,11 +159,10 @@ impl SetupError {
         match self {
             Self::AlreadyInitialized { .. } => ErrorCode::AlreadyInitialized,
             Self::WrongPassword { .. } => ErrorCode::WrongPassword,
-            Self::PasswordNeeded { .. }
-            | Self::PasswordTooShort
-            | Self::Wallet(_)
-            | Self::NotAPeer { .. }
-            | Self::OtherWords { .. } => ErrorCode::InvalidRequest,
+            Self::PasswordNeeded { .. } => ErrorCode::PasswordRequired,
+            Self::PasswordTooShort | Self::Wallet(_) | Self::NotAPeer { .. } | Self::OtherWords { .. } => {
+                ErrorCode::InvalidRequest
+            }
             Self::NoSuchPeer { .. } => ErrorCode::NoSuchPeer,
             Self::NoKeystore { .. } | Self::OtherIdentity { .. } | Self::Keystore { .. } => {
                 ErrorCode::StorageDamaged
