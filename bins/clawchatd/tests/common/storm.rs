@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clawchat_ipc::client::{Client, ClientError};
 use clawchat_ipc::{Answer, Call};
@@ -21,8 +21,9 @@ const STEP_LIMIT: Duration = Duration::from_secs(120);
 const DELIVERY_LIMIT: Duration = Duration::from_secs(180);
 /// Entries asked for at a time.
 const PAGE: u64 = 500;
-/// Longest pause between reaching a kill's place in the run and the kill, in microseconds.
-const MAX_PAUSE_MICROS: u64 = 60_000;
+/// Shortest and longest bound of the pause between reaching a kill's place in the run and the kill, in bits of
+/// microseconds: 64 us to 65 ms, short ones as likely as long ones.
+const PAUSE_BITS: std::ops::Range<u64> = 6..17;
 /// Violations told about; the rest is counted.
 const MAX_VIOLATIONS: usize = 20;
 
@@ -48,13 +49,10 @@ pub(crate) struct Summary {
     pub(crate) arrived: usize,
     /// How often a gateway was killed.
     pub(crate) kills: u64,
-    /// How long it all took.
-    pub(crate) took: Duration,
 }
 
 /// Does it. `program` is `clawchatd`; `tell` hears about progress.
 pub(crate) fn run(program: &Path, plan: &Plan, tell: &dyn Fn(&str)) -> Outcome<Summary> {
-    let begun = Instant::now();
     let mut gateways = pair(program)?;
     let desk = Desk::default();
     let [alice, bob] = &gateways;
@@ -74,7 +72,14 @@ pub(crate) fn run(program: &Path, plan: &Plan, tell: &dyn Fn(&str)) -> Outcome<S
         desk.change(|state| state.over = true);
         (killed, [first.join(), second.join()])
     });
-    let mut kills = killed?;
+    let mut violations = desk.state().violations.clone();
+    let kills = match killed {
+        Ok(kills) => kills,
+        Err(reason) => {
+            violations.push(reason);
+            return Err(complaint(plan, &violations));
+        }
+    };
     let [from_alice, from_bob] = sent.map(|sent| sent.map_err(|_| "a sender panicked".to_owned()));
     let mut sent = [from_alice?, from_bob?];
     tell("all messages are handed over; killing both once more");
@@ -84,41 +89,44 @@ pub(crate) fn run(program: &Path, plan: &Plan, tell: &dyn Fn(&str)) -> Outcome<S
     }
     tell("the last message of either side is delivered; killing both, and looking at what they kept");
     restart(&mut gateways)?;
-    kills += 4;
 
     let [alice, bob] = &gateways;
-    let mut violations = desk.state().violations.clone();
-    let mut arrived = 0;
-    for (post, sent, from, to) in [(&post[0], &sent[0], alice, bob), (&post[1], &sent[1], bob, alice)] {
-        let (inbox, outbox) = (
-            entries(to, "inbox", "arrival")?,
-            entries(from, "outbox", "position")?,
-        );
-        arrived += inbox.len();
-        violations.extend(post.check(sent, &inbox, &outbox));
+    let inboxes = [
+        entries(bob, "inbox", "arrival")?,
+        entries(alice, "inbox", "arrival")?,
+    ];
+    let outboxes = [
+        entries(alice, "outbox", "position")?,
+        entries(bob, "outbox", "position")?,
+    ];
+    for (post, (sent, (inbox, outbox))) in post.iter().zip(sent.iter().zip(inboxes.iter().zip(&outboxes))) {
+        violations.extend(post.check(sent, inbox, outbox));
     }
     if !violations.is_empty() {
-        let told = violations
-            .iter()
-            .take(MAX_VIOLATIONS)
-            .map(|text| format!("\n  {text}"))
-            .collect::<String>();
-        return Err(format!(
-            "seed {}: {} violations:{told}",
-            plan.seed,
-            violations.len()
-        ));
+        return Err(complaint(plan, &violations));
     }
     let queued = sent.iter().map(|sent| sent.queued.len()).sum();
     let offered: u64 = sent.iter().map(|sent| sent.offered).sum();
-    let in_doubt = usize::try_from(offered).unwrap_or(usize::MAX) - queued;
     Ok(Summary {
         queued,
-        in_doubt,
-        arrived,
-        kills,
-        took: begun.elapsed(),
+        in_doubt: usize::try_from(offered).unwrap_or(usize::MAX) - queued,
+        arrived: inboxes.iter().map(Vec::len).sum(),
+        kills: kills + 4,
     })
+}
+
+/// What is wrong, with all it takes to see it again.
+fn complaint(plan: &Plan, violations: &[String]) -> String {
+    let told: Vec<&str> = violations
+        .iter()
+        .take(MAX_VIOLATIONS)
+        .map(String::as_str)
+        .collect();
+    format!(
+        "{plan:?}: {} violations:\n  {}",
+        violations.len(),
+        told.join("\n  ")
+    )
 }
 
 /// SIGKILL for both, then both again.
@@ -199,7 +207,7 @@ impl Storm<'_> {
             };
             let goal = before + taken;
             self.wait_until_offered(victims, goal)?;
-            thread::sleep(Duration::from_micros(self.random.below(MAX_PAUSE_MICROS)));
+            thread::sleep(self.pause());
             for victim in victims {
                 gateways.get_mut(*victim).map(Gateway::kill);
                 self.kills += 1;
@@ -216,6 +224,11 @@ impl Storm<'_> {
         self.desk.change(|state| state.allowed = [each; 2]);
         self.wait_until_offered(&[0, 1], each)?;
         Ok(self.kills)
+    }
+
+    fn pause(&mut self) -> Duration {
+        let bits = PAUSE_BITS.start + self.random.below(PAUSE_BITS.end - PAUSE_BITS.start);
+        Duration::from_micros(self.random.below(1 << bits))
     }
 
     fn wait_until_offered(&self, sides: &[usize], goal: u64) -> Outcome {
