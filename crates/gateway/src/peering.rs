@@ -45,7 +45,10 @@ impl Shared {
         hosted: &Arc<Hosted>,
         remote: &Principal,
     ) -> Result<SessionHandle, ReachError> {
-        let (session, new) = self.sessions.reach(&self.node, hosted, remote).await?;
+        let (session, new) = self
+            .sessions
+            .reach(&self.node, &self.hosts, hosted, remote)
+            .await?;
         if new {
             adopt(self, session.clone());
         }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clawchat_node::{DialError, ErrorCode, Node, SessionHandle, SessionOpenError};
-use clawchat_store::StoreError;
+use clawchat_store::{PeerRecord, StoreError};
 use clawchat_types::{Locator, Principal};
 
 use crate::hosted::{HostError, Hosted};
+use crate::hosts::Hosts;
 
 /// Our identity and the peer's: what a session is between.
 type Pair = (Principal, Principal);
@@ -98,6 +99,7 @@ impl Sessions {
     pub(crate) async fn reach(
         &self,
         node: &Node,
+        hosts: &Hosts,
         hosted: &Hosted,
         remote: &Principal,
     ) -> Result<(SessionHandle, bool), ReachError> {
@@ -107,7 +109,9 @@ impl Sessions {
             let _dialing = turn.lock().await;
             match self.find(&pair.0, &pair.1) {
                 Some(session) => Ok((session, false)),
-                None => open(node, hosted, remote).await.map(|session| (session, true)),
+                None => open(node, hosts, hosted, remote)
+                    .await
+                    .map(|session| (session, true)),
             }
         };
         drop(turn);
@@ -122,12 +126,13 @@ impl Sessions {
     }
 }
 
-async fn open(node: &Node, hosted: &Hosted, remote: &Principal) -> Result<SessionHandle, ReachError> {
-    let record = hosted
-        .store()
-        .store()
-        .peer(remote)?
-        .ok_or(ReachError::NoAddress)?;
+async fn open(
+    node: &Node,
+    hosts: &Hosts,
+    hosted: &Hosted,
+    remote: &Principal,
+) -> Result<SessionHandle, ReachError> {
+    let record = known(hosts, hosted, remote)?;
     let peer = match &record.peer_id {
         Some(peer) if node.is_connected(peer) => peer.clone(),
         _ => connect(node, &record.locators).await?,
@@ -135,6 +140,25 @@ async fn open(node: &Node, hosted: &Hosted, remote: &Principal) -> Result<Sessio
     Ok(node
         .open_session(&peer, hosted.credentials()?, Some(*remote))
         .await?)
+}
+
+/// What is known of a peer: by the identity that wants to reach it, otherwise by another one of this gateway. Peer
+/// lists are per identity, but they all speak from the same node, and a message is not to wait for an address that
+/// is known here.
+fn known(hosts: &Hosts, hosted: &Hosted, remote: &Principal) -> Result<PeerRecord, ReachError> {
+    let own = hosted.store().store().peer(remote)?;
+    let leads_there = |record: &PeerRecord| !record.locators.is_empty();
+    let borrowed = || {
+        let others = hosts.loaded();
+        let mut records = others
+            .iter()
+            .filter_map(|other| other.store().store().peer(remote).ok()?);
+        records.find(leads_there)
+    };
+    match own {
+        Some(own) if leads_there(&own) => Ok(own),
+        own => borrowed().or(own).ok_or(ReachError::NoAddress),
+    }
 }
 
 async fn connect(node: &Node, locators: &[Locator]) -> Result<clawchat_types::PeerId, ReachError> {
