@@ -31,4 +31,4 @@ pub use crate::limits::{
     MAX_SEND_BUFFER, MAX_STREAMS, PING_AFTER, PONG_WITHIN, PROTOCOL, TOKEN_BYTES,
 };
 pub use crate::session::{OpenError, Session, SessionError, SessionEvent, StreamId};
-pub use crate::wire::{FrameError, FrameReader, WireError};
+pub use crate::wire::{FrameError, FrameReader, WireError, refusal};

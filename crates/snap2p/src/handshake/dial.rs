@@ -141,6 +141,9 @@ impl Dialer {
     }
 
     fn on_hello(&mut self, mut noise: Box<HandshakeState>, frame: &[u8]) {
+        if let Ok((KIND_REFUSAL, body)) = split_frame(frame) {
+            return self.exchange.fail(read_refusal(body), Tell::Nothing);
+        }
         match self.read_hello(&mut noise, frame) {
             Ok(channel) => match self.send_auth(*noise, &channel) {
                 Ok(transport) => {
@@ -151,7 +154,6 @@ impl Dialer {
                 }
                 Err(error) => self.exchange.fail(error, Tell::InClear),
             },
-            Err(error @ HandshakeError::Refused { .. }) => self.exchange.fail(error, Tell::Nothing),
             Err(error) => self.exchange.fail(error, Tell::InClear),
         }
     }
@@ -159,7 +161,6 @@ impl Dialer {
     fn read_hello(&self, noise: &mut HandshakeState, frame: &[u8]) -> Result<Channel, HandshakeError> {
         let message = match split_frame(frame)? {
             (KIND_NOISE, message) => message,
-            (KIND_REFUSAL, body) => return Err(read_refusal(body)),
             (kind, _) => return Err(HandshakeError::FrameKind { kind }),
         };
         let payload = noise::read(noise, message)?;
@@ -189,6 +190,9 @@ impl Dialer {
     }
 
     fn on_auth(&mut self, mut transport: Box<TransportState>, channel: &Channel, frame: &[u8], now: Moment) {
+        if let Ok((KIND_REFUSAL, body)) = split_frame(frame) {
+            return self.exchange.fail(read_refusal(body), Tell::Nothing);
+        }
         match self.read_auth(&mut transport, channel, frame, now) {
             Ok(remote) => match noise::seal(&mut transport, &Control::AuthOk.to_vec()) {
                 Ok(message) => {
@@ -213,20 +217,17 @@ impl Dialer {
     ) -> Result<super::Proven, HandshakeError> {
         let message = match split_frame(frame)? {
             (KIND_NOISE, message) => message,
-            (KIND_REFUSAL, body) => return Err(read_refusal(body)),
             (kind, _) => return Err(HandshakeError::FrameKind { kind }),
         };
         let plaintext = noise::unseal(transport, message)?;
         let mut messages = Parser::new(&plaintext);
         let first = super::next(&mut messages)?;
         if let Some(refused) = refused(&first) {
-            return Err(refused);
+            return Err(alone(messages).err().unwrap_or(refused));
         }
         let auth = first.auth()?;
         super::next(&mut messages)?.auth_ok()?;
-        if let Some(third) = messages.next() {
-            return Err(third?.unexpected().into());
-        }
+        alone(messages)?;
         let network = self.credentials.principal().network();
         let remote = verify(&auth, channel, network, now)?;
         match self.target {
@@ -236,5 +237,13 @@ impl Dialer {
             }),
             _ => Ok(remote),
         }
+    }
+}
+
+/// Nothing may follow.
+fn alone(mut rest: Parser<'_>) -> Result<(), HandshakeError> {
+    match rest.next() {
+        None => Ok(()),
+        Some(message) => Err(message?.unexpected().into()),
     }
 }

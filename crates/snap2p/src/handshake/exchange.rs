@@ -10,7 +10,7 @@ use snow::TransportState;
 use super::HandshakeError;
 use super::noise::{self, KEY_BYTES};
 use crate::limits::{HANDSHAKE_DEADLINE, MAX_PRE_AUTH_FRAME};
-use crate::wire::{Auth, Control, KIND_NOISE, KIND_REFUSAL, NONCE_BYTES, clear_frame, read_one};
+use crate::wire::{Auth, Control, KIND_NOISE, NONCE_BYTES, clear_frame, read_one, refusal};
 use crate::{FrameError, Session};
 
 /// Frames, deadline and outcome of one handshake.
@@ -48,13 +48,11 @@ impl Exchange {
     }
 
     pub(super) fn fail(&mut self, error: HandshakeError, tell: Tell) {
-        let refusal = Control::AuthFail {
-            code: error.wire_code(),
-        };
+        let code = error.wire_code();
         match tell {
-            Tell::InClear => self.send(KIND_REFUSAL, &refusal.to_vec()),
+            Tell::InClear => self.out.push_back(refusal(code)),
             Tell::Sealed(mut transport) => {
-                if let Ok(message) = noise::seal(&mut transport, &refusal.to_vec()) {
+                if let Ok(message) = noise::seal(&mut transport, &Control::AuthFail { code }.to_vec()) {
                     self.send(KIND_NOISE, &message);
                 }
             }

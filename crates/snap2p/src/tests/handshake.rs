@@ -12,8 +12,8 @@ use super::pair::{
 };
 use crate::wire::{Control, KIND_REFUSAL};
 use crate::{
-    Answerer, Credentials, Dialer, ErrorCode, HANDSHAKE_DEADLINE, HandshakeError, MAX_PRE_AUTH_FRAME,
-    PeerPair,
+    Answerer, Credentials, Dialer, ErrorCode, FrameReader, HANDSHAKE_DEADLINE, HandshakeError,
+    MAX_PRE_AUTH_FRAME, PeerPair,
 };
 
 fn dial(who: Credentials, target: Option<Person>, gate: Gate) -> Pair {
@@ -283,4 +283,22 @@ fn machines_can_move_between_threads() {
     is_send::<Dialer>();
     is_send::<Answerer>();
     is_send::<crate::Session>();
+}
+
+#[test]
+fn a_gateway_without_room_refuses_before_it_reads_anything() {
+    let frame = crate::refusal(ErrorCode::RateLimited);
+    assert_eq!(hex::encode(&frame), "000801a2616307617404");
+    let mut reader = FrameReader::new();
+    reader.push(&frame);
+    let frame = reader.next_frame().unwrap().unwrap();
+    let mut pair = dial(credentials(Person::Alice), None, Gate::default());
+    assert!(pair.dialer.poll_frame().is_some());
+    pair.dialer.handle_frame(&frame, pair.clock.now());
+    assert_eq!(pair.dialer.poll_frame(), None, "a refusal is not answered");
+    let code = ErrorCode::RateLimited;
+    assert_eq!(
+        pair.dialer.finish().unwrap_err(),
+        HandshakeError::Refused { code }
+    );
 }

@@ -3,8 +3,14 @@
 mod credit;
 mod handshake;
 mod hostile;
+// The vectors of chat/1 are held to the same.
+#[path = "../../tests/marks/mod.rs"]
+mod marks;
 mod pair;
 mod sessions;
 mod vectors;
-mod vectors_handshake;
+mod vectors_initiator;
 mod vectors_made;
+mod vectors_responder;
+mod vectors_script;
+mod vectors_session;

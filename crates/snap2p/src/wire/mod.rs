@@ -3,14 +3,25 @@
 mod control;
 mod encode;
 mod frame;
+mod read;
 
-pub(crate) use self::control::{
-    Auth, Control, DATA_HEAD, Hello, Knock, NONCE_BYTES, Parser, is_label, read_one, write_data,
-};
+pub(crate) use self::control::{Auth, Control, DATA_HEAD, Hello, Knock, NONCE_BYTES, is_label, write_data};
 pub use self::frame::{FrameError, FrameReader};
 pub(crate) use self::frame::{KIND_KNOCK, KIND_NOISE, KIND_REFUSAL, clear_frame};
+pub(crate) use self::read::{Parser, read_one};
 
 use crate::ErrorCode;
+
+/// The outer frame, length included, that refuses a session before there are keys to encrypt with: what whoever
+/// has no place for another handshake answers instead of starting one. The initiator ends with
+/// [`crate::HandshakeError::Refused`] and this code.
+///
+/// Unauthenticated, so `code` should say nothing of which identities are here; usually
+/// [`ErrorCode::RateLimited`].
+#[must_use]
+pub fn refusal(code: ErrorCode) -> Vec<u8> {
+    clear_frame(KIND_REFUSAL, &Control::AuthFail { code }.to_vec())
+}
 
 /// Why a control message was not understood. Without its content: it may be hostile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
