@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clawchat_ipc::client::Client;
 use serde_json::json;
 
 use self::figure::{Figure, Target, table};
 use self::limits::Limits;
+use self::traffic::{Line, Plain};
 use crate::build::{self, Profile};
 use crate::gateways::{Gateway, Outcome, pair};
 use crate::{TaskResult, say};
@@ -120,27 +120,22 @@ fn starting(folder: &Path, effort: &Effort, limits: &Limits) -> Outcome<Vec<Figu
 fn talking(folder: &Path, effort: &Effort, limits: &Limits) -> Outcome<Vec<Figure>> {
     let mut gateways = pair(&folder.join("clawchatd"))?;
     let [alice, bob] = &gateways;
-    let mut client = alice.connect()?;
+    let mut line = Line::open(alice, bob)?;
     let disk_before = process::disk_bytes(&gateways)?;
     // The first message opens the session.
-    traffic::one_at_a_time(&mut client, bob.name(), 20)?;
+    line.one_at_a_time(20)?;
 
     say("one message at a time");
-    let single = traffic::one_at_a_time(&mut client, bob.name(), effort.single)?;
+    let single = line.one_at_a_time(effort.single)?;
     let mut figures = latencies(&single, limits);
     let mut sent = 20 + effort.single;
-    sent += traffic::fill(
-        &mut client,
-        bob.name(),
-        EARLY.saturating_sub(sent),
-        effort.filling,
-    )?;
+    sent += line.fill(EARLY.saturating_sub(sent), effort.filling)?;
     let early = sent;
-    let (early_window, early_single) = window(&mut client, bob.name(), effort)?;
+    let (early_window, early_single) = window(&mut line, effort)?;
     sent += WINDOW + effort.single;
 
     say("many at a time");
-    let pipelined = traffic::waited(&mut client, bob.name(), effort.pipelined)?;
+    let pipelined = line.waited(effort.pipelined)?;
     sent += effort.pipelined;
     let rate = per_second(effort.pipelined, pipelined);
     figures.push(
@@ -162,9 +157,9 @@ fn talking(folder: &Path, effort: &Effort, limits: &Limits) -> Outcome<Vec<Figur
 
     say("filling the inbox");
     let missing = effort.inbox.saturating_sub(sent + WINDOW);
-    sent += traffic::fill(&mut client, bob.name(), missing, effort.filling)?;
+    sent += line.fill(missing, effort.filling)?;
     let late = sent;
-    let (late_window, late_single) = window(&mut client, bob.name(), effort)?;
+    let (late_window, late_single) = window(&mut line, effort)?;
     sent += WINDOW + effort.single;
     let growth = |name: &str, late_time: Duration, early_time: Duration| {
         let name = format!("message {late} against message {early}, {name}");
@@ -182,7 +177,7 @@ fn talking(folder: &Path, effort: &Effort, limits: &Limits) -> Outcome<Vec<Figur
             .target(Target::AtMost(15.0))
             .beside("process starts", took / limits.spawn_ms),
     );
-    drop(client);
+    drop(line);
     thread::sleep(IDLE);
     figures.extend(memory("memory of the sender afterwards", alice));
     figures.extend(memory("memory of the receiver afterwards", bob));
@@ -203,9 +198,9 @@ fn talking(folder: &Path, effort: &Effort, limits: &Limits) -> Outcome<Vec<Figur
 }
 
 /// One window of pipelined messages, and the median of single ones behind it.
-fn window(client: &mut Client, to: &str, effort: &Effort) -> Outcome<(traffic::Plain, Duration)> {
-    let pipelined = traffic::plain(client, to, WINDOW)?;
-    let single = traffic::one_at_a_time(client, to, effort.single)?;
+fn window(line: &mut Line, effort: &Effort) -> Outcome<(Plain, Duration)> {
+    let pipelined = line.plain(WINDOW)?;
+    let single = line.one_at_a_time(effort.single)?;
     Ok((pipelined, limits::percentile(&single, 50)))
 }
 

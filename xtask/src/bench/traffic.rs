@@ -1,12 +1,15 @@
 //! Sending messages over one local connection, in the ways that are measured.
+//!
+//! Lines are made beforehand and answers hardly looked at, so that this program, which shares the machine with the
+//! gateways it measures, takes little of it.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use clawchat_ipc::client::{Client, ClientError};
-use clawchat_ipc::{Answer, Call};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::gateways::{ANSWER_LIMIT, Outcome};
+use crate::gateways::{ANSWER_LIMIT, Gateway, Outcome};
 
 /// Bytes of text in each message.
 const MESSAGE_BYTES: usize = 100;
@@ -17,6 +20,21 @@ const REFILL: usize = 32;
 /// Messages between two looks at the clock while an inbox is filled.
 const FILL_STEP: u64 = 5_000;
 
+/// One connection to a gateway, and to whom messages go over it.
+pub(super) struct Line {
+    writer: UnixStream,
+    reader: BufReader<UnixStream>,
+    to: String,
+    answer: Vec<u8>,
+}
+
+/// What an answer has to say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Queued,
+    Delivered,
+}
+
 /// How long many messages took.
 pub(super) struct Plain {
     /// Until the last one was on disk here.
@@ -25,100 +43,120 @@ pub(super) struct Plain {
     pub(super) delivered: Duration,
 }
 
-/// Sends messages one after the other's receipt. How long each took, sorted.
-pub(super) fn one_at_a_time(client: &mut Client, to: &str, count: u64) -> Outcome<Vec<Duration>> {
-    let calls = calls(to, count, true)?;
-    let mut times = Vec::with_capacity(calls.len());
-    for call in &calls {
-        let begun = Instant::now();
-        let answer = client.call(call).map_err(failed)?;
-        times.push(begun.elapsed());
-        check(&answer, "delivered")?;
-    }
-    times.sort_unstable();
-    Ok(times)
-}
-
-/// Sends messages as fast as the daemon takes them, each answered with its receipt. How long until the last.
-pub(super) fn waited(client: &mut Client, to: &str, count: u64) -> Outcome<Duration> {
-    let calls = calls(to, count, true)?;
-    let begun = Instant::now();
-    flow(client, &calls, "delivered")?;
-    Ok(begun.elapsed())
-}
-
-/// Sends messages as fast as the daemon takes them, and waits for the receipt of the last one only.
-pub(super) fn plain(client: &mut Client, to: &str, count: u64) -> Outcome<Plain> {
-    let calls = calls(to, count.saturating_sub(1), false)?;
-    let last = calls_waiting_for_one(to)?;
-    let begun = Instant::now();
-    flow(client, &calls, "queued")?;
-    let queued = begun.elapsed();
-    let answer = client.call(&last).map_err(failed)?;
-    check(&answer, "delivered")?;
-    Ok(Plain {
-        queued,
-        delivered: begun.elapsed(),
-    })
-}
-
-/// Delivers `count` messages, or as many as `limit` allows. Returns how many.
-pub(super) fn fill(client: &mut Client, to: &str, count: u64, limit: Duration) -> Outcome<u64> {
-    let begun = Instant::now();
-    let mut sent = 0;
-    while sent < count && begun.elapsed() < limit {
-        let step = FILL_STEP.min(count - sent);
-        plain(client, to, step)?;
-        sent += step;
-    }
-    Ok(sent)
-}
-
-fn calls(to: &str, count: u64, wait: bool) -> Outcome<Vec<Call>> {
-    let limit = u64::try_from(ANSWER_LIMIT.as_millis()).unwrap_or(u64::MAX);
-    (0..count)
-        .map(|number| {
-            let content = format!("{number:0MESSAGE_BYTES$}");
-            let mut request = json!({ "cmd": "send", "id": number, "to": to, "content": content });
-            if wait {
-                request["wait"] = json!(limit);
-            }
-            Call::from_value(request).map_err(|error| error.to_string())
+impl Line {
+    pub(super) fn open(from: &Gateway, to: &Gateway) -> Outcome<Self> {
+        let writer = UnixStream::connect(from.socket()).map_err(failed)?;
+        writer.set_read_timeout(Some(ANSWER_LIMIT * 2)).map_err(failed)?;
+        let reader = BufReader::with_capacity(64 * 1024, writer.try_clone().map_err(failed)?);
+        Ok(Self {
+            writer,
+            reader,
+            to: to.name().to_owned(),
+            answer: Vec::new(),
         })
-        .collect()
-}
+    }
 
-fn calls_waiting_for_one(to: &str) -> Outcome<Call> {
-    calls(to, 1, true)?.pop().ok_or_else(|| "no message".to_owned())
-}
-
-/// Keeps [`IN_FLIGHT`] requests going until all are answered, each with `status`.
-fn flow(client: &mut Client, calls: &[Call], status: &str) -> Outcome {
-    let (mut offered, mut answered) = (0, 0);
-    while answered < calls.len() {
-        let room = IN_FLIGHT - (offered - answered);
-        if room >= REFILL && offered < calls.len() {
-            let end = calls.len().min(offered + room);
-            client
-                .send_many(calls.get(offered..end).unwrap_or_default())
-                .map_err(failed)?;
-            offered = end;
+    /// Sends messages one after the other's receipt. How long each took, sorted.
+    pub(super) fn one_at_a_time(&mut self, count: u64) -> Outcome<Vec<Duration>> {
+        let requests = self.requests(count, Status::Delivered);
+        let mut times = Vec::with_capacity(requests.len());
+        for request in &requests {
+            let begun = Instant::now();
+            self.ask(request, Status::Delivered)?;
+            times.push(begun.elapsed());
         }
-        let Answer { result, .. } = client.receive().map_err(failed)?;
-        check(&result.map_err(|failure| failure.to_string())?, status)?;
-        answered += 1;
+        times.sort_unstable();
+        Ok(times)
     }
-    Ok(())
-}
 
-fn check(answer: &Value, status: &str) -> Outcome {
-    if answer["status"] == status {
+    /// Sends messages as fast as the daemon takes them, each answered with its receipt. How long until the last.
+    pub(super) fn waited(&mut self, count: u64) -> Outcome<Duration> {
+        let requests = self.requests(count, Status::Delivered);
+        let begun = Instant::now();
+        self.flow(&requests, Status::Delivered)?;
+        Ok(begun.elapsed())
+    }
+
+    /// Sends messages as fast as the daemon takes them, and waits for the receipt of the last one only.
+    pub(super) fn plain(&mut self, count: u64) -> Outcome<Plain> {
+        let requests = self.requests(count.saturating_sub(1), Status::Queued);
+        let last = self.request(count, Status::Delivered);
+        let begun = Instant::now();
+        self.flow(&requests, Status::Queued)?;
+        let queued = begun.elapsed();
+        self.ask(&last, Status::Delivered)?;
+        Ok(Plain {
+            queued,
+            delivered: begun.elapsed(),
+        })
+    }
+
+    /// Delivers `count` messages, or as many as `limit` allows. Returns how many.
+    pub(super) fn fill(&mut self, count: u64, limit: Duration) -> Outcome<u64> {
+        let begun = Instant::now();
+        let mut sent = 0;
+        while sent < count && begun.elapsed() < limit {
+            let step = FILL_STEP.min(count - sent);
+            self.plain(step)?;
+            sent += step;
+        }
+        Ok(sent)
+    }
+
+    fn requests(&self, count: u64, status: Status) -> Vec<Vec<u8>> {
+        (0..count).map(|number| self.request(number, status)).collect()
+    }
+
+    /// One message, answered when it has that status.
+    fn request(&self, number: u64, status: Status) -> Vec<u8> {
+        let content = format!("{number:0MESSAGE_BYTES$}");
+        let mut request = json!({ "cmd": "send", "id": number, "to": self.to, "content": content });
+        if status == Status::Delivered {
+            request["wait"] = json!(u64::try_from(ANSWER_LIMIT.as_millis()).unwrap_or(u64::MAX));
+        }
+        format!("{request}\n").into_bytes()
+    }
+
+    fn ask(&mut self, request: &[u8], status: Status) -> Outcome {
+        self.writer.write_all(request).map_err(failed)?;
+        self.expect(status)
+    }
+
+    /// Keeps [`IN_FLIGHT`] requests going until all are answered, each with `status`.
+    fn flow(&mut self, requests: &[Vec<u8>], status: Status) -> Outcome {
+        let (mut offered, mut answered) = (0, 0);
+        while answered < requests.len() {
+            let room = IN_FLIGHT - (offered - answered);
+            if room >= REFILL && offered < requests.len() {
+                let end = requests.len().min(offered + room);
+                let batch = requests.get(offered..end).unwrap_or_default().concat();
+                self.writer.write_all(&batch).map_err(failed)?;
+                offered = end;
+            }
+            self.expect(status)?;
+            answered += 1;
+        }
         Ok(())
-    } else {
-        Err(format!("not {status}, but {answer}"))
+    }
+
+    fn expect(&mut self, status: Status) -> Outcome {
+        let status: &[u8] = match status {
+            Status::Queued => b"\"status\":\"queued\"",
+            Status::Delivered => b"\"status\":\"delivered\"",
+        };
+        self.answer.clear();
+        self.reader.read_until(b'\n', &mut self.answer).map_err(failed)?;
+        let good = self.answer.starts_with(b"{\"ok\":true")
+            && self.answer.windows(status.len()).any(|window| window == status);
+        let answer = || String::from_utf8_lossy(&self.answer).trim_end().to_owned();
+        if good {
+            Ok(())
+        } else {
+            Err(format!("the gateway answered {:?}", answer()))
+        }
     }
 }
 
-fn failed(error: ClientError) -> String {
+fn failed(error: std::io::Error) -> String {
     format!("the gateway: {error}")
 }
