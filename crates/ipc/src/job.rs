@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio::task::coop::unconstrained;
 
 use crate::codec::{Answer, Call};
 use crate::failure::Failure;
@@ -99,7 +100,9 @@ impl Job {
         meter: Meter,
     ) -> Self {
         let id = call.id.clone();
-        Self::Running(Box::pin(async move {
+        // Many requests are begun in one turn of their connection. The runtime would put the later ones off in the
+        // middle of what they do first, and let them go on in another order than they came.
+        Self::Running(Box::pin(unconstrained(async move {
             let reply = handler.handle(caller, call);
             let reply = match stop {
                 None => reply.await,
@@ -110,7 +113,7 @@ impl Job {
                 },
             };
             Answered::new(id, reply, &meter)
-        }))
+        })))
     }
 
     /// A request that was answered without a handler.

@@ -107,6 +107,33 @@ fn requests_begin_strictly_in_the_order_they_were_sent() {
 }
 
 #[test]
+fn what_requests_queue_first_is_queued_in_their_order() {
+    let (queue, mut queued) = mpsc::channel(1000);
+    let daemon = Daemon::start(With(move |_, call: Call| {
+        let queue = queue.clone();
+        async move {
+            queue.send(call.id.unwrap()).await.unwrap();
+            tokio::task::yield_now().await;
+            Reply::ok(Value::Null)
+        }
+    }));
+    let mut wire = daemon.connect();
+    let requests: Vec<Value> = (0..1000)
+        .map(|n| match n % 3 {
+            0 => json!({"cmd": "send", "to": "b", "content": "x", "wait": 9, "id": n}),
+            _ => json!({"cmd": "send", "to": "b", "content": "x", "id": n}),
+        })
+        .collect();
+    wire.write(lines(&requests));
+    for _ in 0..1000 {
+        wire.expect();
+    }
+    for number in 0..1000 {
+        assert_eq!(queued.try_recv(), Ok(json!(number)));
+    }
+}
+
+#[test]
 fn the_lines_of_a_stream_carry_its_id_between_other_answers() {
     let (give, streams) = sync_channel(1);
     let daemon = Daemon::start(With(move |_, call: Call| {

@@ -111,7 +111,10 @@ impl StoreHandle {
     async fn send(&self, request: Request) -> Result<(), StoreError> {
         let sender = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sender = sender.ok_or(StoreError::Closed)?;
-        sender.send(request).await.map_err(|_| StoreError::Closed)
+        // A task that has done much in one turn is otherwise put off here, without a place in the queue, and what it
+        // polls later may pass.
+        let queued = tokio::task::coop::unconstrained(sender.send(request));
+        queued.await.map_err(|_| StoreError::Closed)
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod common;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use clawchat_store::{MemoryStore, Outcome, PeerRecord, StoreError, StoreHandle, Write};
 use clawchat_types::OutboundStatus;
@@ -33,6 +35,44 @@ async fn writes_come_back_with_their_own_outcome_and_in_order() {
         );
     }
     handle.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn writes_begun_by_one_task_at_once_keep_their_order() {
+    let handle = handle();
+    let mut writes: Vec<_> = (1..=1000)
+        .map(|number| Box::pin(handle.submit(Write::Enqueue(draft(number, 1)))))
+        .collect();
+    let mut outcomes = vec![None; writes.len()];
+    let mut begun = false;
+    poll_fn(|cx| {
+        let mut open: Vec<_> = writes.iter_mut().zip(&mut outcomes).collect();
+        if begun {
+            // From then on the order of polling is anyone's.
+            open.reverse();
+        }
+        begun = true;
+        for (write, outcome) in open {
+            if outcome.is_none()
+                && let Poll::Ready(result) = write.as_mut().poll(cx)
+            {
+                *outcome = Some(result);
+            }
+        }
+        if outcomes.iter().all(Option::is_some) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    for (outcome, number) in outcomes.into_iter().zip(1..) {
+        let expected = Outcome::Enqueued {
+            position: number,
+            sequence: number,
+        };
+        assert_eq!(outcome, Some(Ok(expected)));
+    }
 }
 
 #[tokio::test]
