@@ -19,6 +19,7 @@ use crate::address;
 use crate::clock::Clock;
 use crate::dial::{self, Dials};
 use crate::node::View;
+use crate::session::refusal::Refusals;
 use crate::session::task::{self as session, Notice, Outcome};
 use crate::swarm::{Behaviour, BehaviourEvent, SubstreamEvent};
 use crate::{DialError, Limits, NodeEvent, SessionHandle, SessionOpenError};
@@ -69,6 +70,7 @@ pub(crate) struct State {
     dials: Dials,
     sessions: JoinSet<Outcome>,
     running: HashMap<task::Id, Running>,
+    refusals: Refusals,
     waiting_events: VecDeque<NodeEvent>,
     notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
     stop: watch::Sender<bool>,
@@ -95,6 +97,7 @@ impl State {
             dials: Dials::default(),
             sessions: JoinSet::new(),
             running: HashMap::new(),
+            refusals: Refusals::default(),
             waiting_events: VecDeque::new(),
             notices: mpsc::channel(session::MAX_NOTICES),
             stop: watch::Sender::new(false),
@@ -463,6 +466,7 @@ impl Actor {
             } => {
                 let Some(name) = address::from_libp2p(&peer).filter(|_| self.make_room(&peer)) else {
                     tracing::debug!(%peer, "session refused: too many are being opened");
+                    self.state.refusals.refuse(substream);
                     return;
                 };
                 let task = session::answer(
@@ -473,8 +477,9 @@ impl Actor {
                 );
                 self.spawn(peer, connection, true, task);
             }
-            SubstreamEvent::Refused { peer, count } => {
-                tracing::debug!(%peer, count, "sessions refused: too many on one connection");
+            SubstreamEvent::Refused { peer, substream } => {
+                tracing::debug!(%peer, "session refused: too many on one connection");
+                self.state.refusals.refuse(substream);
             }
         }
     }

@@ -56,6 +56,8 @@ impl std::fmt::Debug for NodeConfig {
 ///
 /// Limits that strangers fill never keep a newcomer out: the oldest stranger has to go instead. Only
 /// connections with a session are safe from that.
+///
+/// A session that is refused is refused with [`ErrorCode::RateLimited`](crate::ErrorCode::RateLimited).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in all. Default 512. Beyond it a newcomer replaces the oldest stranger that dialed us; if

@@ -128,7 +128,8 @@ pub enum SessionOpenError {
     /// The peer speaks libp2p but not `/snap2p/2.0.0`.
     #[error("the peer does not speak SNaP2P 2")]
     ProtocolUnsupported,
-    /// The peer refused us, and this is the reason it gave.
+    /// The peer refused us, and this is the reason it gave: [`ErrorCode::RateLimited`] when it has no room for
+    /// another session at the moment.
     #[error("the peer refused the session: {0}")]
     Refused(ErrorCode),
     /// We refused the peer: what it presented did not hold, or is not whom we asked for.

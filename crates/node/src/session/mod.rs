@@ -3,6 +3,7 @@
 mod drive;
 mod handle;
 mod handshake;
+pub(crate) mod refusal;
 mod shared;
 mod stream;
 pub(crate) mod task;

@@ -28,6 +28,8 @@ use tokio::sync::oneshot;
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/snap2p/2.0.0");
 /// How long agreeing on the protocol of one substream may take.
 pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Substreams of one connection, beyond those it may have, that are being told so at a time. More are dropped.
+const MAX_REFUSED: usize = 8;
 /// Most substreams waiting to be handed to their connections, over all connections.
 const MAX_QUEUED_OPENS: usize = 1024;
 
@@ -59,12 +61,12 @@ pub(crate) enum Event {
         /// The substream.
         substream: Substream,
     },
-    /// Substreams were refused because as many as allowed are open on the connection.
+    /// A substream more than allowed was opened on the connection.
     Refused {
         /// The peer.
         peer: PeerId,
-        /// How many.
-        count: u32,
+        /// The substream, to tell it so.
+        substream: Substream,
     },
 }
 
@@ -173,7 +175,7 @@ impl NetworkBehaviour for Behaviour {
                 connection,
                 substream,
             },
-            FromHandler::Refused(count) => Event::Refused { peer, count },
+            FromHandler::Refused(substream) => Event::Refused { peer, substream },
         }));
     }
 
@@ -195,8 +197,8 @@ pub(crate) struct Open(Reply);
 pub(crate) enum FromHandler {
     /// The peer opened a substream.
     Inbound(Substream),
-    /// The peer opened so many more than allowed.
-    Refused(u32),
+    /// The peer opened one more than allowed.
+    Refused(Substream),
 }
 
 /// One connection's substreams. Open ones keep the connection alive by themselves.
@@ -206,9 +208,10 @@ pub(crate) struct Handler {
     inbound: Arc<()>,
     /// Each outbound substream, requested or open, holds a clone.
     outbound: Arc<()>,
+    /// Each substream that is being refused holds a clone.
+    refused: Arc<()>,
     requests: VecDeque<Reply>,
-    arrived: VecDeque<Substream>,
-    refused: u32,
+    arrived: VecDeque<FromHandler>,
     waker: Option<Waker>,
 }
 
@@ -218,9 +221,9 @@ impl Handler {
             limit,
             inbound: Arc::default(),
             outbound: Arc::default(),
+            refused: Arc::default(),
             requests: VecDeque::new(),
             arrived: VecDeque::new(),
-            refused: 0,
             waker: None,
         }
     }
@@ -269,13 +272,14 @@ impl ConnectionHandler for Handler {
     ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: io, .. }) => {
-                if Self::in_use(&self.inbound) >= self.limit {
-                    self.refused = self.refused.saturating_add(1);
-                } else {
-                    self.arrived.push_back(Substream {
-                        io,
-                        _place: Arc::clone(&self.inbound),
-                    });
+                let at = |places: &Arc<()>| Substream {
+                    io,
+                    _place: Arc::clone(places),
+                };
+                if Self::in_use(&self.inbound) < self.limit {
+                    self.arrived.push_back(FromHandler::Inbound(at(&self.inbound)));
+                } else if Self::in_use(&self.refused) < MAX_REFUSED {
+                    self.arrived.push_back(FromHandler::Refused(at(&self.refused)));
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
@@ -300,16 +304,8 @@ impl ConnectionHandler for Handler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, FromHandler>> {
-        if let Some(substream) = self.arrived.pop_front() {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Inbound(
-                substream,
-            )));
-        }
-        if self.refused > 0 {
-            let count = std::mem::take(&mut self.refused);
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::Refused(
-                count,
-            )));
+        if let Some(arrived) = self.arrived.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(arrived));
         }
         while let Some(reply) = self.requests.pop_front() {
             if reply.is_closed() {

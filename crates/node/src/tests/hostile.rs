@@ -5,14 +5,18 @@ use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::raw::Raw;
 use super::support::{Gateway, works};
-use crate::Limits;
 use crate::swarm::Substream;
+use crate::{ErrorCode, Limits};
 
 /// Everything the node answers until it ends the substream.
 async fn answer(raw: &mut Raw, mut substream: Substream) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = raw.run(substream.read_to_end(&mut answer)).await;
     answer
+}
+
+fn no_room() -> Vec<u8> {
+    clawchat_snap2p::refusal(ErrorCode::RateLimited)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +78,7 @@ async fn handshakes_never_ended_take_no_place_from_others() {
             held.push(raw.open().await);
         }
         let refused = raw.open().await;
-        assert_eq!(answer(raw, refused).await, b"");
+        assert_eq!(answer(raw, refused).await, no_room());
     }
     // All six places are taken by now; the two peers hold three or four each.
     let ours = alice.session(&bob).await;
@@ -91,7 +95,20 @@ async fn substreams_beyond_the_bound_of_a_connection_are_refused() {
     let mut raw = Raw::connect(1, &bob).await;
     let held = [raw.open().await, raw.open().await, raw.open().await];
     let refused = raw.open().await;
-    assert_eq!(answer(&mut raw, refused).await, b"");
+    assert_eq!(answer(&mut raw, refused).await, no_room());
+    // Of many only so many are told at a time; the others are dropped.
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(raw.open().await);
+    }
+    let mut told = 0;
+    for mut substream in silent {
+        let mut answer = Vec::new();
+        let _ = raw.run(substream.read_to_end(&mut answer)).await;
+        told += usize::from(answer == no_room());
+        assert!(answer.is_empty() || answer == no_room());
+    }
+    assert!(told > 0, "nobody is told");
     drop(held);
     raw.run(async {}).await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clawchat_node::{ErrorCode, NodeEvent, SessionClosed, SessionOpenError};
+use clawchat_node::{ErrorCode, Limits, NodeEvent, SessionClosed, SessionOpenError};
 use clawchat_testkit::Person::{self, Alice, Alice2, Bob, Carol, Dave};
 
 use crate::support::{Gateway, credentials, echo_one, read_all, within, works};
@@ -95,6 +95,36 @@ async fn who_is_not_admitted_is_told_so() {
     let peer = alice.connect(&bob).await;
     let refused = alice.open(&peer, Some(Bob)).await.unwrap_err();
     assert_eq!(refused, SessionOpenError::Refused(ErrorCode::NotAllowed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_no_room_is_told_so() {
+    let by_connection = Limits {
+        sessions_per_connection: 1,
+        ..Limits::default()
+    };
+    let in_all = Limits {
+        sessions: 1,
+        ..Limits::default()
+    };
+    for limits in [by_connection, in_all] {
+        for transport in ["tcp", "quic-v1", "ws"] {
+            let alice = Gateway::start(&[Alice]).await;
+            let mut bob = Gateway::start_with(&[Bob], limits.clone()).await;
+            let peer = within(alice.node.connect(&bob.over(transport)))
+                .await
+                .unwrap()
+                .peer;
+            let ours = alice.open(&peer, Some(Bob)).await.unwrap();
+            let theirs = bob.inbound().await;
+            for _ in 0..3 {
+                let refused = alice.open(&peer, Some(Bob)).await.unwrap_err();
+                let no_room = SessionOpenError::Refused(ErrorCode::RateLimited);
+                assert_eq!(refused, no_room, "{transport}");
+            }
+            works(&ours, &theirs).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
