@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
 use clawchat_snap2p::Credentials;
-use clawchat_store::StoreHandle;
+use clawchat_store::{Outcome, StoreError, StoreHandle, Write};
 use clawchat_types::{MessageId, Nick, NodeId, OutboundStatus, Principal, UnixMillis};
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::delivery::Conversation;
@@ -49,6 +50,7 @@ pub(crate) struct Hosted {
     receipts: Receipts,
     conversations: Mutex<BTreeMap<Principal, Arc<Conversation>>>,
     claimed: Mutex<BTreeSet<u64>>,
+    peer_changes: tokio::sync::Mutex<()>,
     stop: CancellationToken,
 }
 
@@ -77,6 +79,7 @@ impl Hosted {
             receipts: Receipts::default(),
             conversations: Mutex::default(),
             claimed: Mutex::default(),
+            peer_changes: tokio::sync::Mutex::default(),
             stop,
         })
     }
@@ -140,13 +143,40 @@ impl Hosted {
         })
     }
 
+    /// Writes arriving messages into the inbox and announces them. Goes on when the caller is dropped, such as with a
+    /// session that ends: what is stored must be announced.
+    ///
+    /// # Errors
+    /// As [`StoreHandle::submit_all`]; nothing is stored then.
+    pub(crate) async fn append(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        messages: Vec<Write>,
+    ) -> Result<(), StoreError> {
+        let hosted = Arc::clone(self);
+        let storing = tasks.spawn(async move {
+            for outcome in hosted.store.submit_all(messages).await? {
+                if let Outcome::Appended { arrival, .. } = outcome {
+                    hosted.arrived(arrival);
+                }
+            }
+            Ok(())
+        });
+        storing.await.unwrap_or(Err(StoreError::Closed))
+    }
+
     /// Announces that the inbox now reaches to `arrival`.
-    pub(crate) fn arrived(&self, arrival: u64) {
+    fn arrived(&self, arrival: u64) {
         self.arrivals.send_if_modified(|latest| {
             let newer = arrival > *latest;
             *latest = (*latest).max(arrival);
             newer
         });
+    }
+
+    /// Wakes whoever waits for messages: some that were taken are there again.
+    pub(crate) fn look_again(&self) {
+        self.arrivals.send_modify(|_| {});
     }
 
     /// Follows the latest arrival number.
@@ -172,6 +202,11 @@ impl Hosted {
     /// Inbox entries that an unfinished `recv --unread` is about to hand out.
     pub(crate) fn claimed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         lock(&self.claimed)
+    }
+
+    /// The turn to change a peer's record: from reading it until the change is written.
+    pub(crate) async fn peer_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.peer_changes.lock().await
     }
 
     /// Principal and nickname, as `loadedIdentities` shows them.

@@ -56,6 +56,9 @@ impl Hosts {
                 .and_then(|identity| identity.nick.clone());
             hosted.set_nick(nick);
         }
+        inner
+            .not_loaded
+            .retain(|principal, _| config.find(principal).is_some());
         inner.directory = directory;
         inner.sort();
     }

@@ -9,10 +9,11 @@ use clawchat_node::{ErrorCode, NodeEvent, SessionHandle};
 use clawchat_router::Backoff;
 use clawchat_snap2p::chat::CHAT_LABEL;
 use clawchat_store::{MAX_PEER_LOCATORS, PeerRecord, StoreError, Write};
-use clawchat_types::{Locator, Principal};
+use clawchat_types::{Locator, PeerId, Principal};
 use futures::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -23,8 +24,11 @@ use crate::shared::{Gateway, Shared};
 
 /// `chat/1` streams a peer may have open in one session. One is enough for a well-behaved peer.
 const MAX_CHAT_STREAMS: usize = 4;
-/// Peers remembered because they turned up, per identity. Further ones are served but not remembered.
+/// Peers an identity remembers, those the operator added included; beyond it a newcomer takes the place of one that
+/// only turned up.
 const MAX_MET_PEERS: usize = 1024;
+/// How often the addresses a peer reports are written down at most.
+const NOTE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Known addresses of a peer that reported ones do not push out.
 const KEPT_IN_FRONT: usize = 4;
 /// Peers an identity keeps a session with, the most recently seen first. Others are dialed when there is a message.
@@ -39,8 +43,21 @@ const LONGEST_SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const NATIVE_PROTOCOL: u8 = 2;
 
 impl Shared {
-    /// A session from `hosted` to `remote`, served if it is new.
+    /// A session from `hosted` to `remote`, served if it is new. What waits for `remote` is then tried at once;
+    /// see [`Shared::reach_for_delivery`] for the one who tries it anyway.
     pub(crate) async fn reach(
+        self: &Arc<Self>,
+        hosted: &Arc<Hosted>,
+        remote: &Principal,
+    ) -> Result<SessionHandle, ReachError> {
+        let session = self.reach_for_delivery(hosted, remote).await?;
+        hurry(hosted, remote);
+        Ok(session)
+    }
+
+    /// The same for the conversation itself: it must not hurry itself on, or a peer that takes sessions only to close
+    /// them is tried without a pause.
+    pub(crate) async fn reach_for_delivery(
         self: &Arc<Self>,
         hosted: &Arc<Hosted>,
         remote: &Principal,
@@ -50,7 +67,7 @@ impl Shared {
             .reach(&self.node, &self.hosts, hosted, remote)
             .await?;
         if new {
-            adopt(self, session.clone());
+            keep_serving(self, session.clone());
         }
         Ok(session)
     }
@@ -60,14 +77,17 @@ impl Shared {
 pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>) {
     let stop = gateway.stop.clone();
     stop.run_until_cancelled(async {
+        let mut noted: HashMap<PeerId, Instant> = HashMap::new();
         while let Some(event) = events.recv().await {
             match event {
                 NodeEvent::Session(session) => adopt(&gateway, session),
-                // Now the peer's own addresses are known.
+                // Now the peer's own addresses are known. It may say so as often as it likes; once in a while is
+                // worth a write.
                 NodeEvent::PeerIdentified { peer } => {
-                    let sessions = gateway.sessions.all();
-                    for session in sessions.into_iter().filter(|session| *session.peer_id() == peer) {
-                        gateway.tasks.spawn(note(Arc::clone(&gateway), session));
+                    noted.retain(|_, at| at.elapsed() < NOTE_AGAIN_AFTER);
+                    if !noted.contains_key(&peer) {
+                        note_sessions_with(&gateway, &peer);
+                        noted.insert(peer, Instant::now());
                     }
                 }
                 _ => {}
@@ -77,8 +97,24 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
     .await;
 }
 
-/// Keeps a session and serves it until it ends.
+fn note_sessions_with(gateway: &Gateway, peer: &PeerId) {
+    let sessions = gateway.sessions.all();
+    for session in sessions.into_iter().filter(|session| session.peer_id() == peer) {
+        gateway.tasks.spawn(note(Arc::clone(gateway), session));
+    }
+}
+
+/// Keeps a session that came about without a conversation asking for it; what waits for the peer is tried now.
 pub(crate) fn adopt(gateway: &Gateway, session: SessionHandle) {
+    let (local, remote) = (*session.local(), *session.remote());
+    keep_serving(gateway, session);
+    if let Some(hosted) = gateway.hosts.find(&local) {
+        hurry(&hosted, &remote);
+    }
+}
+
+/// Keeps a session and serves it until it ends.
+fn keep_serving(gateway: &Gateway, session: SessionHandle) {
     let Some(hosted) = gateway.hosts.find(session.local()) else {
         session.close(ErrorCode::UnknownPrincipal);
         return;
@@ -98,8 +134,7 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, fi
             connected: true,
         });
     }
-    hurry(&hosted, &remote);
-    note(Arc::clone(&gateway), session.clone()).await;
+    gateway.tasks.spawn(note(Arc::clone(&gateway), session.clone()));
     let stop = hosted.stop().clone();
     tokio::select! {
         () = accept_streams(&gateway, &hosted, &session) => {}
@@ -124,6 +159,7 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, fi
 
 /// Notes that a known peer was here until now.
 async fn seen(hosted: &Hosted, remote: &Principal) -> Result<(), StoreError> {
+    let _turn = hosted.peer_turn().await;
     if let Some(mut record) = hosted.store().store().peer(remote)? {
         record.last_seen = Some(clock::now());
         hosted.store().submit(Write::PutPeer(record)).await?;
@@ -171,10 +207,10 @@ async fn note(gateway: Gateway, session: SessionHandle) {
 }
 
 async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Result<(), StoreError> {
-    let store = hosted.store().store();
-    let mut record = match store.peer(session.remote())? {
+    let _turn = hosted.peer_turn().await;
+    let mut record = match hosted.store().store().peer(session.remote())? {
         Some(record) => record,
-        None if store.peers()?.len() < MAX_MET_PEERS => PeerRecord::new(*session.remote()),
+        None if make_room(hosted).await? => PeerRecord::new(*session.remote()),
         None => return Ok(()),
     };
     let before = record.clone();
@@ -191,6 +227,25 @@ async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -
         hosted.store().submit(Write::PutPeer(record)).await?;
     }
     Ok(())
+}
+
+/// Makes sure that one more peer can be remembered, if need be at the cost of the one that turned up longest ago and
+/// has nothing waiting for it. Returns whether there is room.
+async fn make_room(hosted: &Hosted) -> Result<bool, StoreError> {
+    let store = hosted.store().store();
+    let peers = store.peers()?;
+    if peers.len() < MAX_MET_PEERS {
+        return Ok(true);
+    }
+    let mut met: Vec<PeerRecord> = peers.into_iter().filter(|peer| !peer.added).collect();
+    met.sort_by_key(|peer| peer.last_seen);
+    for peer in met {
+        if store.pending_count(&peer.principal)? == 0 {
+            hosted.store().submit(Write::RemovePeer(peer.principal)).await?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Takes in the addresses a peer reports. The first few known ones stay in front: what the operator gave, or what

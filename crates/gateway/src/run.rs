@@ -105,6 +105,7 @@ impl Gateway {
             return Err(Failure::new(ErrorCode::NoSuchIdentity, "no identity can be loaded").into());
         };
         let mut hosted = Vec::new();
+        let mut only_room_is_missing = not_loaded.is_empty();
         for (identity, store) in identities {
             let principal = *identity.principal();
             match store.and_then(|store| {
@@ -113,6 +114,10 @@ impl Gateway {
             }) {
                 Ok(identity) => hosted.push(Arc::new(identity)),
                 Err(error) => {
+                    only_room_is_missing &= matches!(
+                        error,
+                        HostError::Open(clawchat_store::OpenError::StorageFull { .. })
+                    );
                     warn!(identity = %principal, %error, "cannot serve an identity");
                     hosts.set_not_loaded(principal.to_string(), error.to_string());
                 }
@@ -123,9 +128,7 @@ impl Gateway {
             hosts.set_not_loaded(principal, reason);
         }
         if hosted.is_empty() {
-            return Err(Failure::new(ErrorCode::StorageDamaged, hosts.why_none())
-                .with_hint("the messages are still there; see the log for each identity's reason")
-                .into());
+            return Err(nobody_to_serve(&hosts, only_room_is_missing).into());
         }
         for identity in &hosted {
             hosts.insert(Arc::clone(identity));
@@ -270,6 +273,22 @@ fn open(options: &GatewayOptions) -> Result<Opened, StartError> {
         not_loaded,
         pid_file,
     })
+}
+
+/// Why there is no gateway without identities, and what to do.
+fn nobody_to_serve(hosts: &Hosts, only_room_is_missing: bool) -> Failure {
+    let (code, hint) = if only_room_is_missing {
+        (
+            ErrorCode::StorageFull,
+            "the messages are still there; free some space on that disk and start again",
+        )
+    } else {
+        (
+            ErrorCode::StorageDamaged,
+            "the messages are still there; see the log for each identity's reason",
+        )
+    };
+    Failure::new(code, hosts.why_none()).with_hint(hint)
 }
 
 /// The node's limits with what the operator set.

@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clawchat_node::{DialError, ErrorCode, Node, SessionHandle, SessionOpenError};
 use clawchat_store::{PeerRecord, StoreError};
-use clawchat_types::{Locator, Principal};
+use clawchat_types::Principal;
 
 use crate::hosted::{HostError, Hosted};
 use crate::hosts::Hosts;
 
 /// Our identity and the peer's: what a session is between.
 type Pair = (Principal, Principal);
+
+/// Sessions a pair may have at a time. More than two only a misbehaving peer opens; each may hold streams.
+const MAX_SESSIONS_OF_PAIR: usize = 4;
 
 /// Every open session of this gateway, by pair of identities. Usually one each; two for a moment when both
 /// sides dial at once.
@@ -71,20 +74,25 @@ impl Sessions {
         lock(&self.open).values().flatten().cloned().collect()
     }
 
-    /// Keeps a session. Returns whether it is the first one of the pair.
+    /// Keeps a session, at the cost of the oldest one when the pair has too many. Returns whether it is the first
+    /// one of the pair.
     pub(crate) fn insert(&self, session: SessionHandle) -> bool {
         let mut open = lock(&self.open);
         let sessions = open.entry((*session.local(), *session.remote())).or_default();
         sessions.retain(|known| !known.is_closed());
         sessions.push(session);
+        let surplus = sessions.len().saturating_sub(MAX_SESSIONS_OF_PAIR);
+        for oldest in sessions.drain(..surplus) {
+            oldest.close(ErrorCode::RateLimited);
+        }
         sessions.len() == 1
     }
 
-    /// Forgets sessions of the pair that have ended. Returns whether none is left.
+    /// Forgets sessions of the pair that have ended. Returns whether the last one went with that.
     pub(crate) fn sweep(&self, local: &Principal, remote: &Principal) -> bool {
         let mut open = lock(&self.open);
         let Some(sessions) = open.get_mut(&(*local, *remote)) else {
-            return true;
+            return false;
         };
         sessions.retain(|known| !known.is_closed());
         let gone = sessions.is_empty();
@@ -132,14 +140,54 @@ async fn open(
     hosted: &Hosted,
     remote: &Principal,
 ) -> Result<SessionHandle, ReachError> {
-    let record = known(hosts, hosted, remote)?;
-    let peer = match &record.peer_id {
-        Some(peer) if node.is_connected(peer) => peer.clone(),
-        _ => connect(node, &record.locators).await?,
-    };
-    Ok(node
-        .open_session(&peer, hosted.credentials()?, Some(*remote))
-        .await?)
+    let PeerRecord {
+        peer_id,
+        mut locators,
+        ..
+    } = known(hosts, hosted, remote)?;
+    let mut refusal = None;
+    if let Some(peer) = peer_id.filter(|peer| node.is_connected(peer)) {
+        match node
+            .open_session(&peer, hosted.credentials()?, Some(*remote))
+            .await
+        {
+            Err(error) if is_elsewhere(&error) => refusal = Some(error),
+            result => return Ok(result?),
+        }
+        locators.retain(|locator| locator.peer_id().as_ref() != Some(&peer));
+    }
+    while !locators.is_empty() {
+        let connected = match (node.connect(&locators).await, refusal.take()) {
+            (Ok(connected), _) => connected,
+            (Err(_), Some(refusal)) => return Err(refusal.into()),
+            (Err(error), None) => return Err(error.into()),
+        };
+        let peer = connected.peer;
+        match node
+            .open_session(&peer, hosted.credentials()?, Some(*remote))
+            .await
+        {
+            Err(error) if is_elsewhere(&error) => refusal = Some(error),
+            result => return Ok(result?),
+        }
+        // Each round leaves at least the address that led here.
+        locators.retain(|locator| {
+            locator.peer_id().as_ref() != Some(&peer) && locator.with_peer_id(&peer) != connected.locator
+        });
+    }
+    Err(refusal.map_or(ReachError::NoAddress, ReachError::Open))
+}
+
+/// Whether the gateway that was reached is not the one the peer is at: it may have moved, and be found at another of
+/// its addresses.
+fn is_elsewhere(error: &SessionOpenError) -> bool {
+    matches!(
+        error,
+        SessionOpenError::Refused(ErrorCode::UnknownPrincipal)
+            | SessionOpenError::Rejected { .. }
+            | SessionOpenError::ProtocolUnsupported
+            | SessionOpenError::Unreachable { .. }
+    )
 }
 
 /// What is known of a peer: by the identity that wants to reach it, otherwise by another one of this gateway. Peer
@@ -159,13 +207,6 @@ fn known(hosts: &Hosts, hosted: &Hosted, remote: &Principal) -> Result<PeerRecor
         Some(own) if leads_there(&own) => Ok(own),
         own => borrowed().or(own).ok_or(ReachError::NoAddress),
     }
-}
-
-async fn connect(node: &Node, locators: &[Locator]) -> Result<clawchat_types::PeerId, ReachError> {
-    if locators.is_empty() {
-        return Err(ReachError::NoAddress);
-    }
-    Ok(node.connect(locators).await?.peer)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

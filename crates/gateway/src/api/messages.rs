@@ -60,7 +60,10 @@ impl Api {
         let to = self.recipient(hosted, &draft.to)?;
         let (id, receipt) = self.enqueue(hosted, to, draft, wait.is_some()).await?;
         match (wait, receipt) {
-            (Some(wait), Some(receipt)) => wait_for_receipt(id, receipt, wait).await,
+            (Some(wait), Some(receipt)) => tokio::select! {
+                result = wait_for_receipt(id, receipt, wait) => result,
+                () = hosted.stop().cancelled() => Err(no_longer_served(hosted)),
+            },
             (None, _) | (_, None) => Ok(json!({ "status": "queued", "id": id })),
         }
     }
@@ -125,6 +128,7 @@ impl Api {
                 fate = fate(&mut receipt) => if let Fate::Failed { reason, refused } = fate {
                     return Err(undelivered(id, &reason, refused));
                 },
+                () = hosted.stop().cancelled() => return Err(no_longer_served(hosted)),
                 () = tokio::time::sleep_until(deadline) => {
                     return Err(Failure::new(ErrorCode::Timeout, format!("no reply within {} s", timeout.as_secs_f64()))
                         .with_hint("the question stays queued or delivered; a late reply arrives in the inbox")
@@ -157,7 +161,7 @@ impl Api {
             tokio::select! {
                 changed = arrivals.changed() => if changed.is_err() { return Err(Failure::stopping()) },
                 () = tokio::time::sleep_until(deadline) => {}
-                () = hosted.stop().cancelled() => return Err(Failure::stopping()),
+                () = hosted.stop().cancelled() => return Err(no_longer_served(hosted)),
             }
         }
     }
@@ -247,6 +251,7 @@ impl Api {
         let claim = Claim {
             hosted,
             arrivals: page.entries,
+            read: false,
         };
         let on_written = OnWritten::new(move |written| {
             if written {
@@ -258,6 +263,14 @@ impl Api {
             on_written,
         })
     }
+}
+
+/// What those who wait hear when their identity is removed. When the whole daemon stops, they hear that first.
+fn no_longer_served(hosted: &Hosted) -> Failure {
+    Failure::new(
+        ErrorCode::NoSuchIdentity,
+        format!("{} is no longer served here", hosted.principal()),
+    )
 }
 
 fn payload(value: &Value) -> Result<Payload, Failure> {
@@ -429,20 +442,19 @@ impl Values {
     }
 }
 
-/// Unread messages on their way to a caller. Dropped, they are unread again.
+/// Unread messages on their way to a caller. Dropped before they are read, they are there for others again.
 struct Claim {
     hosted: Arc<Hosted>,
     arrivals: Vec<u64>,
+    read: bool,
 }
 
 impl Claim {
-    async fn mark_read(self) {
-        if let Err(error) = self
-            .hosted
-            .store()
-            .submit(Write::MarkRead(self.arrivals.clone()))
-            .await
-        {
+    async fn mark_read(mut self) {
+        let marks = Write::MarkRead(self.arrivals.clone());
+        // Whether or not that is noted, waking others for what a caller has would only repeat it.
+        self.read = true;
+        if let Err(error) = self.hosted.store().submit(marks).await {
             tracing::warn!(identity = %self.hosted.principal(), %error, "cannot mark messages as read");
         }
     }
@@ -453,6 +465,10 @@ impl Drop for Claim {
         let mut claimed = self.hosted.claimed();
         for arrival in &self.arrivals {
             claimed.remove(arrival);
+        }
+        drop(claimed);
+        if !self.read {
+            self.hosted.look_again();
         }
     }
 }

@@ -102,6 +102,7 @@ impl Api {
         if let Some(alias) = &new.alias {
             check_alias(hosted, &principal, alias)?;
         }
+        let _turn = hosted.peer_turn().await;
         let known = hosted
             .store()
             .store()
@@ -112,6 +113,10 @@ impl Api {
         record.added = true;
         record.last_seen = Some(clock::now());
         // What the operator says now is tried first.
+        if !locators.is_empty() {
+            // Perhaps the peer moved: the gateway it was last met at is no longer the one to ask first.
+            record.peer_id = None;
+        }
         let learned = std::mem::replace(&mut record.locators, locators);
         peering::merge(&mut record.locators, learned);
         record.locators.truncate(MAX_PEER_LOCATORS);
@@ -145,6 +150,7 @@ impl Api {
         let Ok(principal) = self.sender(hosted, who) else {
             return Ok(json!({ "removed": false }));
         };
+        let _turn = hosted.peer_turn().await;
         let outcome = hosted.store().submit(Write::RemovePeer(principal)).await;
         let removed = outcome.map_err(|error| storage(&error))? == Outcome::Done;
         Ok(json!({ "removed": removed, "principal": principal }))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clawchat_ipc::{EventKind, Failure, Reply};
 use clawchat_types::Principal;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 
 use super::{Answer, Api, render};
@@ -37,10 +37,12 @@ impl Api {
             cursor: after.unwrap_or_else(|| *hosted.arrivals().borrow()),
             hosted: Arc::clone(hosted),
         };
+        // From this moment on, not from when the task first runs: the next request may cause events already.
+        let events = hosted.events();
         let (lines, reply) = mpsc::channel(LINES);
         self.gateway.tasks.spawn(async move {
             let stop = feed.hosted.stop().clone();
-            stop.run_until_cancelled(feed.run(lines)).await;
+            stop.run_until_cancelled(feed.run(events, lines)).await;
         });
         Ok(Answer::Reply(Reply::Stream(reply)))
     }
@@ -57,9 +59,8 @@ struct Feed {
 
 impl Feed {
     /// Runs until the subscriber is gone or the store cannot be read.
-    async fn run(mut self, lines: mpsc::Sender<Value>) {
+    async fn run(mut self, mut events: broadcast::Receiver<Event>, lines: mpsc::Sender<Value>) {
         let mut arrivals = self.hosted.arrivals();
-        let mut events = self.hosted.events();
         loop {
             arrivals.borrow_and_update();
             if self.messages && !self.catch_up(&lines).await {

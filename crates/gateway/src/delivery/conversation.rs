@@ -28,6 +28,8 @@ pub(crate) struct Conversation {
     wake: Notify,
     /// Something changed that makes a try worthwhile now: a session appeared, an address, a rule.
     hurried: AtomicBool,
+    /// A message in flight was to be decided long ago: the way is not one.
+    overdue: AtomicBool,
     /// Somebody asked for the task since it last looked whether it may end.
     wanted: AtomicBool,
     in_flight: Mutex<BTreeSet<u64>>,
@@ -40,6 +42,7 @@ impl Conversation {
             remote,
             wake: Notify::new(),
             hurried: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
             wanted: AtomicBool::new(true),
             in_flight: Mutex::default(),
             attempts: AtomicU32::new(attempts),
@@ -58,6 +61,17 @@ impl Conversation {
     /// Failed tries since the last success.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Says that something in flight has expired without an answer: the stream in use is to be given up.
+    pub(super) fn give_up(&self) {
+        self.overdue.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Whether the stream in use is to be given up. Asking resets it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.overdue.swap(false, Ordering::Relaxed)
     }
 
     /// Waits until there may be something new to deliver.

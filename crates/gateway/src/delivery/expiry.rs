@@ -15,6 +15,8 @@ use crate::receipts::Fate;
 
 /// Longest sleep between two looks at the outbox: bounds how late a message with a short expiry fails.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long after its time the answer to a message that is being delivered is waited for.
+const GRACE: Duration = Duration::from_secs(5);
 /// Most messages that expire in one commit.
 const PAGE: usize = 256;
 
@@ -59,14 +61,20 @@ async fn sweep(hosted: &Hosted) -> Result<Duration, StoreError> {
         let attempts = conversation
             .as_ref()
             .map_or(0, |conversation| conversation.attempts());
+        // What is being delivered right now may still make it; its answer decides, if there is one.
+        let (delivering, entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
+            conversation
+                .as_ref()
+                .is_some_and(|known| known.in_flight().contains(&entry.position))
+        });
+        let silent = |entry: &OutboxEntry| entry.message.expires_at.after(GRACE) <= now;
+        if let Some(conversation) = conversation
+            && delivering.iter().any(silent)
+        {
+            conversation.give_up();
+        }
         let endings: Vec<Ending> = entries
             .into_iter()
-            // What is being delivered right now may still make it; its answer decides.
-            .filter(|entry| {
-                conversation
-                    .as_ref()
-                    .is_none_or(|known| !known.in_flight().contains(&entry.position))
-            })
             .map(|entry| Ending {
                 position: entry.position,
                 id: entry.message.id,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clawchat_node::{ErrorCode, SessionHandle, Stream};
 use clawchat_router::{Refusal, Verdict};
 use clawchat_snap2p::chat::{ChatReceiver, Decision, NackCode, SignedEnvelope, open_envelope};
-use clawchat_store::{Outcome, Proof, StoreError, Write};
+use clawchat_store::{Proof, StoreError, Write};
 use clawchat_types::Message;
 use tracing::{debug, warn};
 
@@ -61,7 +61,7 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
 /// Decides every message that has arrived completely.
 async fn store_arrived(
     gateway: &Gateway,
-    hosted: &Hosted,
+    hosted: &Arc<Hosted>,
     session: &SessionHandle,
     receiver: &mut ChatReceiver,
 ) {
@@ -78,26 +78,19 @@ async fn store_arrived(
             }
             Err(code) => {
                 debug!(peer = %session.remote(), ?code, "a message was refused");
-                receiver.decide(
-                    number,
-                    Decision::Refused {
-                        code,
-                        retryable: false,
-                    },
-                );
+                // Who is served changes: the sender may find the recipient here, or elsewhere, another time.
+                let retryable = code == NackCode::UnknownRecipient;
+                receiver.decide(number, Decision::Refused { code, retryable });
             }
         }
     }
     if writes.is_empty() {
         return;
     }
-    match hosted.store().submit_all(writes).await {
-        Ok(outcomes) => {
-            for (number, outcome) in numbers.into_iter().zip(outcomes) {
+    match hosted.append(&gateway.tasks, writes).await {
+        Ok(()) => {
+            for number in numbers {
                 receiver.decide(number, Decision::Stored);
-                if let Outcome::Appended { arrival, .. } = outcome {
-                    hosted.arrived(arrival);
-                }
             }
         }
         Err(error) => {
@@ -136,7 +129,8 @@ fn check(
         return Err(NackCode::Invalid);
     }
     if message.to != *session.local() {
-        return Err(NackCode::UnknownRecipient);
+        warn!(peer = %session.remote(), to = %message.to, "a peer sent a message for another into a session");
+        return Err(NackCode::Invalid);
     }
     let now = clock::now();
     let refusal = if message.expires_at <= now {

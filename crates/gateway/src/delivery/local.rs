@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use clawchat_router::Verdict;
+use clawchat_router::{Refusal, Verdict};
 use clawchat_snap2p::chat::seal_envelope;
-use clawchat_store::{OutboxEntry, Outcome, Proof, Write};
+use clawchat_store::{GROUP_BYTES, OutboxEntry, Proof, Write};
 
 use super::outbound::End;
 use super::{Conversation, Ending, conclude};
@@ -15,6 +15,8 @@ use crate::shared::Gateway;
 
 /// Most messages moved in one commit.
 const PAGE: usize = 64;
+/// Most bytes moved in one commit, unless a single message is larger: what one group of the store's writer takes.
+const COMMIT_BYTES: usize = GROUP_BYTES;
 
 /// Delivers everything that waits for a co-hosted identity, in order.
 pub(super) async fn deliver(
@@ -34,8 +36,14 @@ pub(super) async fn deliver(
             .hosts
             .local_verdict(hosted.principal(), conversation.remote());
         let result = match verdict {
-            Verdict::Deliver { .. } => hand_over(hosted, recipient, conversation, page).await,
-            Verdict::Refuse(refusal) => refuse(hosted, conversation, page, &refusal.to_string()).await,
+            Verdict::Deliver { .. } => hand_over(gateway, hosted, recipient, conversation, page).await,
+            // Just taken out of service.
+            Verdict::Refuse(refusal @ (Refusal::NotLoaded | Refusal::UnknownRecipient)) => {
+                return End::away(refusal, progressed);
+            }
+            Verdict::Refuse(refusal @ (Refusal::NotAllowed | Refusal::WrongNetwork)) => {
+                refuse(hosted, conversation, page, &refusal.to_string()).await
+            }
         };
         match result {
             Ok(()) => progressed = true,
@@ -45,8 +53,9 @@ pub(super) async fn deliver(
 }
 
 async fn hand_over(
+    gateway: &Gateway,
     hosted: &Hosted,
-    recipient: &Hosted,
+    recipient: &Arc<Hosted>,
     conversation: &Conversation,
     page: Vec<OutboxEntry>,
 ) -> Result<(), clawchat_store::StoreError> {
@@ -59,11 +68,16 @@ async fn hand_over(
         .map(|entry| ending(&entry, super::expiry::expired()))
         .collect();
     let mut writes = Vec::with_capacity(page.len());
+    let mut bytes = 0;
     for entry in page {
+        if bytes >= COMMIT_BYTES {
+            // The rest is read again for the next commit.
+            break;
+        }
         match seal_envelope(&entry.message, hosted.node_key()) {
             Ok(envelope) => {
                 endings.push(ending(&entry, Fate::Delivered));
-                writes.push(Write::AppendInbound {
+                let write = Write::AppendInbound {
                     message: entry.message,
                     proof: Some(Proof {
                         envelope: envelope.bytes,
@@ -71,7 +85,9 @@ async fn hand_over(
                         node_id: hosted.node_id(),
                     }),
                     received_at: now,
-                });
+                };
+                bytes += write.size();
+                writes.push(write);
             }
             Err(error) => {
                 let reason = format!("this message cannot be sent: {error}");
@@ -85,11 +101,7 @@ async fn hand_over(
             }
         }
     }
-    for outcome in recipient.store().submit_all(writes).await? {
-        if let Outcome::Appended { arrival, .. } = outcome {
-            recipient.arrived(arrival);
-        }
-    }
+    recipient.append(&gateway.tasks, writes).await?;
     let attempts = conversation.attempts().saturating_add(1);
     conclude(hosted, conversation.remote(), attempts, endings).await?;
     Ok(())

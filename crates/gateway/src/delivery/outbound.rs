@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clawchat_node::{SessionHandle, StreamReader, StreamWriter};
@@ -11,6 +12,7 @@ use clawchat_types::{MessageId, OutboundStatus};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Conversation, Ending, conclude, local};
 use crate::clock;
@@ -23,8 +25,14 @@ use crate::shared::Gateway;
 const PAGE: usize = 64;
 /// Buffers of up to 64 KiB between the window and the stream.
 const OUTPUT_BUFFERS: usize = 2;
+/// How long a recipient may neither answer nor take anything while it owes an answer. Enough for what is buffered on
+/// the way over a slow line.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Messages sent whose fate is not written into the outbox yet. Beyond it no more are sent: the disk is behind.
 const MAX_UNSETTLED: usize = 1024;
+
+/// `lastError` after a recipient's silence.
+const UNANSWERED: &str = "the recipient's gateway takes messages but does not answer";
 
 /// How a run of deliveries ended.
 pub(super) enum End {
@@ -62,7 +70,7 @@ pub(super) async fn deliver(
     if gateway.hosts.is_configured(remote) {
         return End::away("the recipient is hosted by this gateway but not loaded", false);
     }
-    match gateway.reach(hosted, remote).await {
+    match gateway.reach_for_delivery(hosted, remote).await {
         Ok(session) => over_session(hosted, conversation, &session).await,
         Err(error) if error.is_refusal() => {
             let reason = "refused by the recipient's access list (not_allowed)";
@@ -192,7 +200,12 @@ impl<'a> Pump<'a> {
     /// Runs until the stream ends, and says why it did.
     async fn exchange(&mut self, mut reader: StreamReader, output: mpsc::Sender<Bytes>) -> String {
         let mut buffer = Vec::new();
+        let mut last_progress = Instant::now();
+        self.conversation.is_given_up();
         loop {
+            if self.sender.in_flight() == 0 {
+                last_progress = Instant::now();
+            }
             if let Err(error) = self.fill() {
                 return error.to_string();
             }
@@ -202,6 +215,7 @@ impl<'a> Pump<'a> {
             tokio::select! {
                 read = reader.read() => match read {
                     Some(Ok(bytes)) => {
+                        last_progress = Instant::now();
                         if let Err(error) = self.sender.handle_bytes(&bytes) {
                             return format!("the recipient's gateway broke the protocol: {error}");
                         }
@@ -214,13 +228,22 @@ impl<'a> Pump<'a> {
                 },
                 Ok(slot) = output.reserve(), if !buffer.is_empty() => {
                     slot.send(Bytes::from(std::mem::take(&mut buffer)));
+                    last_progress = Instant::now();
                 }
                 Some(result) = self.writing.next(), if !self.writing.is_empty() => {
                     if let Err(error) = self.settled(result) {
                         return error.to_string();
                     }
                 }
-                () = self.conversation.woken() => self.feed.exhausted = false,
+                () = self.conversation.woken() => {
+                    if self.conversation.is_given_up() {
+                        return UNANSWERED.to_owned();
+                    }
+                    self.feed.exhausted = false;
+                }
+                () = tokio::time::sleep_until(last_progress + ANSWER_LIMIT), if self.sender.in_flight() > 0 => {
+                    return UNANSWERED.to_owned();
+                }
             }
         }
     }
