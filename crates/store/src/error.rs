@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("{path}: in use by another clawchatd; stop that one first (clawchat stop)")]
+    #[error("{path}: in use by another clawchatd; stop that one first (clawchat daemon stop)")]
     InUse {
         /// The store's folder.
         path: PathBuf,
