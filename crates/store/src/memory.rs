@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clawchat_types::{Message, MessageId, Principal, UnixMillis};
 
-use crate::model::is_open;
+use crate::model::{is_open, rising};
 use crate::store::PageBudget;
 use crate::write::{check_batch, cut_error};
 use crate::{
@@ -281,10 +281,8 @@ impl State {
             return Outcome::Duplicate { arrival };
         }
         let arrival = count(self.inbox.len()) + 1;
-        let received_at = self
-            .inbox
-            .last()
-            .map_or(received_at, |last| last.received_at.max(received_at));
+        let last = self.inbox.last().map_or(UnixMillis(0), |last| last.received_at);
+        let received_at = rising(received_at, last);
         self.inbox_ids.insert(key, arrival);
         self.unread.insert(arrival);
         self.inbox.push(InboxEntry {

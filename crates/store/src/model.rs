@@ -10,7 +10,9 @@ use clawchat_types::{
 pub struct InboxEntry {
     /// Its place in the inbox: 1, 2, 3… without gaps, in the order of arrival.
     pub arrival: u64,
-    /// When it was stored. Never earlier than that of the entry before it, even when the clock jumped back.
+    /// When it was stored; later than that of the entry before it, whatever the clock said: at least a millisecond.
+    /// So a time continues behind one entry exactly. Of entries that arrive faster than one a millisecond, the last
+    /// ones carry a time that is still to come.
     pub received_at: UnixMillis,
     /// The message itself.
     pub message: Message,
@@ -69,6 +71,11 @@ pub(crate) fn is_open(status: OutboundStatus) -> bool {
         OutboundStatus::Pending | OutboundStatus::Sent => true,
         OutboundStatus::Delivered | OutboundStatus::Failed => false,
     }
+}
+
+/// The time an entry gets that is received at `now` behind one of time `last`.
+pub(crate) fn rising(now: UnixMillis, last: UnixMillis) -> UnixMillis {
+    now.max(UnixMillis(last.0.saturating_add(1)))
 }
 
 /// A message before the store has numbered it.

@@ -186,7 +186,8 @@ pub enum Outcome {
     Appended {
         /// Its place in the inbox.
         arrival: u64,
-        /// The time noted, at least that of the entry before.
+        /// The time noted, later than that of the entry before; see
+        /// [`InboxEntry::received_at`](crate::InboxEntry::received_at).
         received_at: UnixMillis,
     },
     /// The inbox has this message already; nothing was written.

@@ -33,7 +33,8 @@ contract!(
     a_new_store_is_empty,
     an_inbound_message_reads_back_as_it_came,
     an_inbound_message_is_kept_once_per_sender,
-    arrival_times_never_go_back,
+    every_arrival_has_a_later_time,
+    the_time_of_an_entry_continues_behind_it,
     reading_marks_nothing_else_read,
     pages_go_on_where_the_last_one_ended,
     enqueued_messages_are_numbered_per_recipient,
@@ -119,7 +120,7 @@ fn an_inbound_message_is_kept_once_per_sender(store: &dyn MessageStore) {
     assert_eq!(store.inbox_by_id(&id(2)).unwrap(), []);
 }
 
-fn arrival_times_never_go_back(store: &dyn MessageStore) {
+fn every_arrival_has_a_later_time(store: &dyn MessageStore) {
     for (number, at) in [(1, 50), (2, 40), (3, 50), (4, 70), (5, 10), (6, 90)] {
         store.commit(vec![inbound(number, 5, at)]).unwrap();
     }
@@ -129,13 +130,14 @@ fn arrival_times_never_go_back(store: &dyn MessageStore) {
         .iter()
         .map(|entry| entry.received_at.0)
         .collect();
-    assert_eq!(times, [50, 50, 50, 70, 70, 90]);
+    assert_eq!(times, [50, 51, 52, 70, 71, 90]);
     for (time, arrival) in [
         (0, 0),
         (49, 0),
-        (50, 3),
+        (50, 1),
+        (51, 2),
         (69, 3),
-        (70, 5),
+        (70, 4),
         (89, 5),
         (90, 6),
         (1000, 6),
@@ -147,6 +149,25 @@ fn arrival_times_never_go_back(store: &dyn MessageStore) {
             (arrival < 6).then_some(arrival + 1)
         );
     }
+}
+
+/// Whoever asks with the time of the last entry it got misses none that came after it, however the clock went.
+fn the_time_of_an_entry_continues_behind_it(store: &dyn MessageStore) {
+    let mut seen = Vec::new();
+    let mut since = UnixMillis(0);
+    for (number, at) in [(1, 1_000), (3, 1_000), (5, 400), (7, 399), (9, 1_000)] {
+        store
+            .commit(vec![inbound(number, 5, at), inbound(number + 1, 5, at)])
+            .unwrap();
+        // A page that ends between the two leaves the second for the next.
+        loop {
+            let page = store.inbox_since(since, 1).unwrap();
+            let Some(entry) = page.first() else { break };
+            since = entry.received_at;
+            seen.push(entry.arrival);
+        }
+    }
+    assert_eq!(seen, (1..=10).collect::<Vec<u64>>());
 }
 
 fn reading_marks_nothing_else_read(store: &dyn MessageStore) {

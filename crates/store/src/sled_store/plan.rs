@@ -8,7 +8,7 @@ use super::base::{Base, IN_PIECES, PIECES_HEADER, WHOLE};
 use super::engine::Changes;
 use super::layout::{META_KEY, PIECE_BYTES, Tree, id_and_sender, joined, numbers, piece};
 use super::meta::Meta;
-use crate::model::is_open;
+use crate::model::{is_open, rising};
 use crate::record::v1::{ConversationV1, OutboxV1, StateV1};
 use crate::record::{self, Record};
 use crate::sealed::{NONCE_BYTES, Place};
@@ -147,7 +147,7 @@ impl<'a> Plan<'a> {
             });
         }
         let arrival = self.meta.count(Tree::Inbox) + 1;
-        let received_at = UnixMillis(received_at.0.max(self.meta.last_received_at));
+        let received_at = rising(received_at, UnixMillis(self.meta.last_received_at));
         self.meta.last_received_at = received_at.0;
         let key = arrival.to_be_bytes();
         self.set_large(
