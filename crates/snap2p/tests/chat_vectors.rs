@@ -1,7 +1,14 @@
 //! `chat/1` against `spec/vectors/chat1`: every accepted and every refused case.
+//!
+//! If `CLAWCHAT_SNAP2P_VECTORS_DIR` names another folder for `snap2p2`, these are read from `chat1` beside that, if it
+//! is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 // The error enums are open to growth; a new variant fails by its name.
 #![allow(clippy::wildcard_enum_match_arm)]
+
+mod marks;
+
+use std::path::{Path, PathBuf};
 
 use clawchat_identity::NodeKey;
 use clawchat_snap2p::chat::{
@@ -11,9 +18,24 @@ use clawchat_snap2p::chat::{
 use clawchat_types::{Content, Message, NodeId, Payload, UnixMillis};
 use serde_json::{Value, json};
 
-fn vectors(name: &str) -> Value {
-    let path = format!("{}/../../spec/vectors/chat1/{name}", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+/// The repository's own vectors.
+const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/chat1");
+
+/// The folder to test against.
+fn folder() -> PathBuf {
+    let given = std::env::var_os("CLAWCHAT_SNAP2P_VECTORS_DIR").map(PathBuf::from);
+    let beside = given.map(|given| given.join("../chat1"));
+    beside
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(|| OURS.into())
+}
+
+fn read(folder: &Path, name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(folder.join(name)).unwrap()).unwrap()
+}
+
+fn cases(folder: &Path, name: &str) -> Vec<Value> {
+    read(folder, name)["cases"].as_array().unwrap().clone()
 }
 
 fn bytes(value: &Value) -> Vec<u8> {
@@ -75,11 +97,11 @@ fn message(value: &Value) -> Message {
 
 #[test]
 fn envelopes() {
-    let file = vectors("envelope.json");
+    let file = read(&folder(), "envelope.json");
     let key = NodeKey::from_seed(bytes(&file["seed"]).try_into().unwrap());
     let signer: NodeId = file["node_id"].as_str().unwrap().parse().unwrap();
     assert_eq!(key.node_id(), signer);
-    for case in file["cases"].as_array().unwrap() {
+    for case in &cases(&folder(), "envelope.json") {
         let id = case["id"].as_str().unwrap();
         let envelope = envelope(case);
         let opened = open_envelope(&envelope, &signer);
@@ -96,6 +118,22 @@ fn envelopes() {
         let sealed = seal_envelope(&expected, &key).unwrap();
         assert_eq!(sealed == envelope, case["sealed_alike"] == true, "{id}");
         assert_eq!(open_envelope(&sealed, &signer).unwrap(), expected, "{id}");
+        let nack = case
+            .get("session")
+            .and_then(|session| refused_in(session, &expected));
+        assert_eq!(json!(nack.map(NackCode::to_wire)), case["nack"], "{id}");
+    }
+}
+
+/// What the receiver of a message owes its sender (rule V3), as far as it does not depend on its access list.
+fn refused_in(session: &Value, message: &Message) -> Option<NackCode> {
+    if json!(message.from.to_string()) != session["remote"] {
+        Some(NackCode::Invalid)
+    } else if json!(message.to.to_string()) != session["local"] {
+        Some(NackCode::UnknownRecipient)
+    } else {
+        let past = message.expires_at.0 <= session["now"].as_u64().unwrap();
+        past.then_some(NackCode::Expired)
     }
 }
 
@@ -231,7 +269,7 @@ fn run(end: &mut End, step: &Value, last: &mut Result<(), ChatError>) -> Result<
 
 #[test]
 fn dialogues() {
-    for case in vectors("dialogue.json")["cases"].as_array().unwrap() {
+    for case in &cases(&folder(), "dialogue.json") {
         let mut end = match case["role"].as_str().unwrap() {
             "sender" => End::Sender(ChatSender::new()),
             _ => End::Receiver(ChatReceiver::new()),
@@ -246,4 +284,24 @@ fn dialogues() {
             assert_eq!(sender.poll_event(), None, "{}: an event too many", case["id"]);
         }
     }
+}
+
+/// A case is refused if it says with what error, or with which NACK.
+#[test]
+fn every_rule_has_an_accepted_and_a_refused_case() {
+    let refused_step = |step: &Value| step["error"].is_string();
+    let refused = |case: &Value| {
+        let steps = case["steps"].as_array();
+        refused_step(case)
+            || case["nack"].is_u64()
+            || steps.is_some_and(|steps| steps.iter().any(refused_step))
+    };
+    let all = ["envelope.json", "dialogue.json"].map(|file| cases(Path::new(OURS), file));
+    let shown: Vec<(String, bool)> = all
+        .iter()
+        .flatten()
+        .map(|case| (case["must"].as_str().unwrap().to_owned(), refused(case)))
+        .collect();
+    let specification = include_str!("../../../spec/chat-1.md");
+    assert_eq!(marks::gaps(specification, &shown), [""; 0]);
 }

@@ -3,7 +3,7 @@
 //! `CLAWCHAT_SNAP2P_VECTORS_DIR` names another folder to read.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,15 +142,20 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// The repository's own vectors.
+const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/snap2p2");
+
+/// The folder to test against.
 pub(super) fn folder() -> PathBuf {
-    std::env::var_os("CLAWCHAT_SNAP2P_VECTORS_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/snap2p2")),
-        PathBuf::from,
-    )
+    std::env::var_os("CLAWCHAT_SNAP2P_VECTORS_DIR").map_or_else(|| OURS.into(), PathBuf::from)
 }
 
-pub(super) fn read<T: DeserializeOwned>(file: &str) -> Vec<T> {
-    let text = std::fs::read(folder().join(file)).unwrap();
+fn read<T: DeserializeOwned>(file: &str) -> Vec<T> {
+    read_from(&folder(), file)
+}
+
+fn read_from<T: DeserializeOwned>(folder: &Path, file: &str) -> Vec<T> {
+    let text = std::fs::read(folder.join(file)).unwrap();
     let cases: Vec<T> = serde_json::from_slice(&text).unwrap();
     assert!(!cases.is_empty());
     cases
@@ -441,13 +446,14 @@ fn the_error_codes_of_the_vectors_exist() {
 
 /// A case is refused if this side says so: with an error, by refusing its peer, by GOODBYE, or by CLOSE with a code.
 fn marks_shown() -> Vec<(String, bool)> {
+    let ours = Path::new(OURS);
     let mut shown: Vec<(String, bool)> = Vec::new();
     shown.extend(
-        read("frames.json")
+        read_from(ours, "frames.json")
             .into_iter()
             .map(|case: FrameCase| (case.must, case.refused)),
     );
-    let handshakes = read("handshake.json").into_iter();
+    let handshakes = read_from(ours, "handshake.json").into_iter();
     shown.extend(handshakes.map(|case: HandshakeCase| {
         let refused = matches!(case.result, HandshakeResult::Refuses(_));
         (case.must, refused)
@@ -460,7 +466,7 @@ fn marks_shown() -> Vec<(String, bool)> {
             Control::Goodbye { .. } | Control::Close { code: Some(_), .. }
         )
     };
-    let sessions = read("session.json").into_iter();
+    let sessions = read_from(ours, "session.json").into_iter();
     shown.extend(sessions.map(|case: SessionCase| (case.must, case.send.iter().any(says_no))));
     shown
 }
