@@ -1,6 +1,7 @@
 //! Sessions while they last: serving what peers open, and keeping up with the peers we know.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,9 +86,9 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                 // worth a write.
                 NodeEvent::PeerIdentified { peer } => {
                     noted.retain(|_, at| at.elapsed() < NOTE_AGAIN_AFTER);
-                    if !noted.contains_key(&peer) {
-                        note_sessions_with(&gateway, &peer);
-                        noted.insert(peer, Instant::now());
+                    if let Entry::Vacant(entry) = noted.entry(peer) {
+                        note_sessions_with(&gateway, entry.key());
+                        entry.insert(Instant::now());
                     }
                 }
                 _ => {}

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clawchat_node::{DialError, ErrorCode, Node, SessionHandle, SessionOpenError};
 use clawchat_store::{PeerRecord, StoreError};
-use clawchat_types::Principal;
+use clawchat_types::{Locator, PeerId, Principal};
 
 use crate::hosted::{HostError, Hosted};
 use crate::hosts::Hosts;
@@ -145,6 +145,14 @@ async fn open(
         mut locators,
         ..
     } = known(hosts, hosted, remote)?;
+    let named: Vec<PeerId> = locators
+        .iter()
+        .filter_map(Locator::peer_id)
+        .chain(peer_id.clone())
+        .collect();
+    // Whoever answers at an address with a refusal has not proven to be where the peer is: its access list counts only
+    // if that gateway was named, or none ever was.
+    let believed = |peer: &PeerId| named.is_empty() || named.contains(peer);
     let mut refusal = None;
     if let Some(peer) = peer_id.filter(|peer| node.is_connected(peer)) {
         match node
@@ -168,6 +176,9 @@ async fn open(
             .await
         {
             Err(error) if is_elsewhere(&error) => refusal = Some(error),
+            Err(SessionOpenError::Refused(ErrorCode::NotAllowed)) if !believed(&peer) => {
+                refusal = Some(SessionOpenError::Refused(ErrorCode::UnknownPrincipal));
+            }
             result => return Ok(result?),
         }
         // Each round leaves at least the address that led here.

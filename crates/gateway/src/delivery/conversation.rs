@@ -19,6 +19,8 @@ use crate::shared::Gateway;
 
 /// How long a conversation's task stays around with nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
+/// The least time between a failed try and the next, however good the reasons.
+const LEAST_PAUSE_HURRIED: Duration = Duration::from_millis(500);
 /// The least time between two tries that new messages cause while a peer is away.
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -74,6 +76,11 @@ impl Conversation {
         self.overdue.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether a session appeared, an address or a rule changed since the last time somebody asked.
+    pub(super) fn was_hurried(&self) -> bool {
+        self.hurried.swap(false, Ordering::Relaxed)
+    }
+
     /// Waits until there may be something new to deliver.
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
@@ -111,6 +118,7 @@ pub(crate) fn hurry(hosted: &Hosted, remote: &Principal) {
 }
 
 async fn run(gateway: Gateway, hosted: Arc<Hosted>, conversation: Arc<Conversation>) {
+    let _leave = Leave(&hosted, &conversation.remote);
     let stop = hosted.stop().clone();
     stop.run_until_cancelled(deliver(&gateway, &hosted, &conversation))
         .await;
@@ -135,6 +143,7 @@ async fn deliver(gateway: &Gateway, hosted: &Arc<Hosted>, conversation: &Convers
             End::Progress => {
                 backoff.reset();
                 succeeded(hosted, conversation).await;
+                tokio::task::yield_now().await;
             }
             // The way broke, but it was one: look for the next at once.
             End::Away {
@@ -172,12 +181,26 @@ async fn idle(hosted: &Hosted, conversation: &Conversation) -> bool {
     true
 }
 
+/// Takes a conversation off the list if its task panics, so that the next message starts another.
+struct Leave<'a>(&'a Hosted, &'a Principal);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.conversations().remove(self.1);
+        }
+    }
+}
+
 /// Waits for the next try: `pause`, or until somebody hurries, or, once [`LEAST_PAUSE`] is over, until there is a new
 /// message.
 async fn wait(conversation: &Conversation, pause: Duration) {
     let start = Instant::now();
     let mut until = start + pause;
-    while !conversation.hurried.load(Ordering::Relaxed) {
+    loop {
+        if conversation.hurried.load(Ordering::Relaxed) {
+            until = until.min(start + LEAST_PAUSE_HURRIED);
+        }
         tokio::select! {
             () = tokio::time::sleep_until(until) => return,
             () = conversation.woken() => until = until.min(start + LEAST_PAUSE),

@@ -8,11 +8,15 @@ use clawchat_router::{Refusal, Verdict};
 use clawchat_snap2p::chat::{ChatReceiver, Decision, NackCode, SignedEnvelope, open_envelope};
 use clawchat_store::{Proof, StoreError, Write};
 use clawchat_types::Message;
+use futures::FutureExt;
 use tracing::{debug, warn};
 
 use crate::clock;
 use crate::hosted::Hosted;
 use crate::shared::Gateway;
+
+/// Invalid messages a peer may send on one stream, each refused, before the session is closed.
+const MAX_INVALID: usize = 16;
 
 /// Serves one `chat/1` stream until it ends.
 ///
@@ -27,8 +31,14 @@ pub(crate) async fn receive(gateway: Gateway, hosted: Arc<Hosted>, session: Sess
 async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle, stream: Stream) {
     let (mut reader, mut writer) = stream.split();
     let mut receiver = ChatReceiver::new();
+    let mut invalid = 0;
     loop {
-        store_arrived(gateway, hosted, session, &mut receiver).await;
+        invalid += store_arrived(gateway, hosted, session, &mut receiver).await;
+        if invalid > MAX_INVALID {
+            warn!(peer = %session.remote(), "a peer sends one invalid message after the other");
+            session.close(ErrorCode::ProtocolViolation);
+            return;
+        }
         let mut answers = Vec::new();
         if receiver.poll_write(&mut answers) && writer.write_all(Bytes::from(answers)).await.is_err() {
             return;
@@ -37,34 +47,48 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
             writer.finish();
             return;
         }
-        match reader.read().await {
-            Some(Ok(bytes)) => {
-                if let Err(error) = receiver.handle_bytes(&bytes) {
-                    warn!(peer = %session.remote(), %error, "a peer broke the chat protocol");
+        // Everything that is there already shares the next commit.
+        let mut next = reader.read().await;
+        let broken = loop {
+            match next {
+                Some(Ok(bytes)) => {
+                    if let Err(error) = receiver.handle_bytes(&bytes) {
+                        break Some(error);
+                    }
+                }
+                Some(Err(error)) => {
+                    debug!(peer = %session.remote(), %error, "a chat stream broke");
                     store_arrived(gateway, hosted, session, &mut receiver).await;
-                    writer.reset(ErrorCode::ProtocolViolation);
+                    return;
+                }
+                None => {
+                    store_arrived(gateway, hosted, session, &mut receiver).await;
+                    writer.finish();
                     return;
                 }
             }
-            Some(Err(error)) => {
-                debug!(peer = %session.remote(), %error, "a chat stream broke");
-                return;
+            match reader.read().now_or_never() {
+                Some(more) => next = more,
+                None => break None,
             }
-            None => {
-                writer.finish();
-                return;
-            }
+        };
+        if let Some(error) = broken {
+            warn!(peer = %session.remote(), %error, "a peer broke the chat protocol");
+            store_arrived(gateway, hosted, session, &mut receiver).await;
+            writer.reset(ErrorCode::ProtocolViolation);
+            return;
         }
     }
 }
 
-/// Decides every message that has arrived completely.
+/// Decides every message that has arrived completely. Returns how many of them were invalid.
 async fn store_arrived(
     gateway: &Gateway,
     hosted: &Arc<Hosted>,
     session: &SessionHandle,
     receiver: &mut ChatReceiver,
-) {
+) -> usize {
+    let mut invalid = 0;
     let mut numbers = Vec::new();
     let mut writes = Vec::new();
     while let Some((number, envelope)) = receiver.poll_message() {
@@ -77,6 +101,7 @@ async fn store_arrived(
                 receiver.decide(number, Decision::Stored);
             }
             Err(code) => {
+                invalid += usize::from(code == NackCode::Invalid);
                 debug!(peer = %session.remote(), ?code, "a message was refused");
                 // Who is served changes: the sender may find the recipient here, or elsewhere, another time.
                 let retryable = code == NackCode::UnknownRecipient;
@@ -85,7 +110,7 @@ async fn store_arrived(
         }
     }
     if writes.is_empty() {
-        return;
+        return invalid;
     }
     match hosted.append(&gateway.tasks, writes).await {
         Ok(()) => {
@@ -110,6 +135,7 @@ async fn store_arrived(
             }
         }
     }
+    invalid
 }
 
 /// Everything a message must be before it may be stored: signed by the session's peer, from it, for us, in time,
@@ -121,15 +147,15 @@ fn check(
     envelope: SignedEnvelope,
 ) -> Result<Checked, NackCode> {
     let message = open_envelope(&envelope, session.remote_node()).map_err(|error| {
-        warn!(peer = %session.remote(), %error, "a peer sent an invalid message");
+        debug!(peer = %session.remote(), %error, "a peer sent an invalid message");
         NackCode::Invalid
     })?;
     if message.from != *session.remote() {
-        warn!(peer = %session.remote(), claimed = %message.from, "a peer sent a message in another's name");
+        debug!(peer = %session.remote(), claimed = %message.from, "a peer sent a message in another's name");
         return Err(NackCode::Invalid);
     }
     if message.to != *session.local() {
-        warn!(peer = %session.remote(), to = %message.to, "a peer sent a message for another into a session");
+        debug!(peer = %session.remote(), to = %message.to, "a peer sent a message for another into a session");
         return Err(NackCode::Invalid);
     }
     let now = clock::now();

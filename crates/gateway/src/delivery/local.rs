@@ -45,6 +45,7 @@ pub(super) async fn deliver(
                 refuse(hosted, conversation, page, &refusal.to_string()).await
             }
         };
+        conversation.in_flight().clear();
         match result {
             Ok(()) => progressed = true,
             Err(error) => return End::away(error, progressed),
@@ -67,6 +68,10 @@ async fn hand_over(
         .into_iter()
         .map(|entry| ending(&entry, super::expiry::expired()))
         .collect();
+    // Until they are decided they do not expire.
+    conversation
+        .in_flight()
+        .extend(page.iter().map(|entry| entry.position));
     let mut writes = Vec::with_capacity(page.len());
     let mut bytes = 0;
     for entry in page {

@@ -28,6 +28,8 @@ const OUTPUT_BUFFERS: usize = 2;
 /// How long a recipient may neither answer nor take anything while it owes an answer. Enough for what is buffered on
 /// the way over a slow line.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// How long without an answer makes a session worse than a newer one.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Messages sent whose fate is not written into the outbox yet. Beyond it no more are sent: the disk is behind.
 const MAX_UNSETTLED: usize = 1024;
 
@@ -71,7 +73,7 @@ pub(super) async fn deliver(
         return End::away("the recipient is hosted by this gateway but not loaded", false);
     }
     match gateway.reach_for_delivery(hosted, remote).await {
-        Ok(session) => over_session(hosted, conversation, &session).await,
+        Ok(session) => over_session(gateway, hosted, conversation, &session).await,
         Err(error) if error.is_refusal() => {
             let reason = "refused by the recipient's access list (not_allowed)";
             match refuse_all(hosted, conversation, reason).await {
@@ -118,14 +120,19 @@ async fn refuse_all(hosted: &Hosted, conversation: &Conversation, reason: &str) 
     }
 }
 
-async fn over_session(hosted: &Hosted, conversation: &Conversation, session: &SessionHandle) -> End {
+async fn over_session(
+    gateway: &Gateway,
+    hosted: &Hosted,
+    conversation: &Conversation,
+    session: &SessionHandle,
+) -> End {
     let stream = match session.open_stream(CHAT_LABEL).await {
         Ok(stream) => stream,
         Err(error) => return End::away(error, false),
     };
     let (reader, writer) = stream.split();
     let (output, queue) = mpsc::channel(OUTPUT_BUFFERS);
-    let mut pump = Pump::new(hosted, conversation);
+    let mut pump = Pump::new(gateway, hosted, conversation, session);
     let mut pumping = pin!(pump.run(reader, output));
     let mut writing = pin!(write_all(writer, queue));
     // The pump decides when it is over: a peer that stops reading must not hold it up. If the writer ends first, the
@@ -150,6 +157,8 @@ async fn write_all(mut writer: StreamWriter, mut queue: mpsc::Receiver<Bytes>) {
 
 /// One `chat/1` stream at work.
 struct Pump<'a> {
+    gateway: &'a Gateway,
+    session: &'a SessionHandle,
     hosted: &'a Hosted,
     conversation: &'a Conversation,
     sender: ChatSender,
@@ -160,8 +169,15 @@ struct Pump<'a> {
 }
 
 impl<'a> Pump<'a> {
-    fn new(hosted: &'a Hosted, conversation: &'a Conversation) -> Self {
+    fn new(
+        gateway: &'a Gateway,
+        hosted: &'a Hosted,
+        conversation: &'a Conversation,
+        session: &'a SessionHandle,
+    ) -> Self {
         Self {
+            gateway,
+            session,
             hosted,
             conversation,
             sender: ChatSender::new(),
@@ -239,6 +255,11 @@ impl<'a> Pump<'a> {
                     if self.conversation.is_given_up() {
                         return UNANSWERED.to_owned();
                     }
+                    if self.conversation.was_hurried() && self.has_better_way(last_progress) {
+                        // Not a failure: what is in flight goes over the new session.
+                        self.progressed = true;
+                        return "there is a newer session".to_owned();
+                    }
                     self.feed.exhausted = false;
                 }
                 () = tokio::time::sleep_until(last_progress + ANSWER_LIMIT), if self.sender.in_flight() > 0 => {
@@ -246,6 +267,18 @@ impl<'a> Pump<'a> {
                 }
             }
         }
+    }
+
+    /// Whether there is a newer session, and this one owes an answer for a while or has nothing to do: after a peer's
+    /// machine restarted, the old session looks alive until its pings are missed.
+    fn has_better_way(&self, last_progress: Instant) -> bool {
+        let idle = self.sender.in_flight() == 0;
+        let newest = self
+            .gateway
+            .sessions
+            .find(self.hosted.principal(), self.conversation.remote());
+        (idle || last_progress.elapsed() > SILENT_AFTER)
+            && newest.is_some_and(|newest| !newest.is_same(self.session))
     }
 
     /// Moves waiting messages into the window while there is room.

@@ -73,6 +73,12 @@ impl SessionHandle {
         self.shared().parties.outbound
     }
 
+    /// Whether both handles mean the same session.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.shared(), other.shared())
+    }
+
     /// Whether the session has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
