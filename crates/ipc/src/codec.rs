@@ -294,6 +294,15 @@ impl LineBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// No more bytes will come. A rest that is one complete JSON document counts as a line; any other rest may be
+    /// half a request, and stays unanswered.
+    pub(crate) fn end(&mut self) {
+        let rest = self.bytes.get(self.start..).unwrap_or_default();
+        if !self.discarding && serde_json::from_slice::<Value>(rest).is_ok() {
+            self.bytes.push(b'\n');
+        }
+    }
+
     /// The next line that is not blank, without its newline.
     pub(crate) fn next_line(&mut self) -> Option<Cut> {
         loop {
@@ -367,6 +376,29 @@ mod tests {
         assert!(buffer.bytes.len() <= 9);
         buffer.push(b"\n1234\n");
         assert_eq!(cut_all(&mut buffer), [Some(b"1234".to_vec())]);
+    }
+
+    #[test]
+    fn at_the_end_a_complete_document_is_a_line_and_anything_else_is_not() {
+        let rest = |bytes: &[u8]| {
+            let mut buffer = LineBuffer::new(10);
+            buffer.push(b"{}\n");
+            buffer.push(bytes);
+            assert_eq!(cut_all(&mut buffer).first(), Some(&Some(b"{}".to_vec())));
+            buffer.end();
+            cut_all(&mut buffer)
+        };
+        assert_eq!(rest(b"{\"a\":1}\r"), [Some(b"{\"a\":1}\r".to_vec())]);
+        for half in [
+            &b""[..],
+            b" ",
+            b"{\"a\":1",
+            b"{} {",
+            b"{\"a\":\"\xff",
+            b"{\"a\":123456789}",
+        ] {
+            assert_eq!(rest(half), Vec::<Option<Vec<u8>>>::new(), "{half:?}");
+        }
     }
 
     #[test]

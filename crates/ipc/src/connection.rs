@@ -181,9 +181,12 @@ impl<C: Channel, H: Handler> Connection<C, H> {
                     self.lines.push(buffer.filled());
                     progress = true;
                 }
-                Poll::Ready(Ok(()) | Err(_)) => {
+                Poll::Ready(ended) => {
                     self.eof = true;
-                    return true;
+                    progress = true;
+                    if ended.is_ok() {
+                        self.lines.end();
+                    }
                 }
             }
         }

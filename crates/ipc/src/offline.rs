@@ -96,6 +96,7 @@ pub async fn answer_with<H: Handler>(
 fn read_call(mut from: impl Read) -> io::Result<Result<Call, Answer>> {
     let mut lines = LineBuffer::new(MAX_FRAME_BYTES);
     let mut scratch = [0; READ_BYTES];
+    let mut ended = false;
     let outcome = loop {
         match lines.next_line() {
             Some(Cut::Line(line)) => {
@@ -112,7 +113,11 @@ fn read_call(mut from: impl Read) -> io::Result<Result<Call, Answer>> {
             None => {}
         }
         match from.read(&mut scratch) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) if ended => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => {
+                ended = true;
+                lines.end();
+            }
             Ok(bytes) => lines.push(scratch.get(..bytes).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

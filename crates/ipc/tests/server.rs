@@ -179,10 +179,35 @@ fn line_ends_blank_lines_and_split_characters_do_not_matter() {
         wire.write([byte]);
     }
     assert_eq!(wire.expect()["data"], "café 🦀");
-    // A last line without its newline is not a request.
-    wire.write("{\"cmd\":\"status\"}\n{\"cmd\":\"stop\"}");
+}
+
+#[test]
+fn a_last_request_needs_no_newline_but_has_to_be_whole() {
+    let daemon = Daemon::start(echo());
+    for (last, answered) in [
+        ("{\"cmd\":\"stop\"}", true),
+        ("{\"cmd\":\"stop\"} \r", true),
+        ("{\"cmd\":\"stop\"", false),
+        ("{\"cmd\":\"stop\"} {", false),
+        ("  ", false),
+    ] {
+        let mut wire = daemon.connect();
+        wire.write(format!("{{\"cmd\":\"status\"}}\n{last}"));
+        wire.socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(wire.expect()["data"], "status");
+        if answered {
+            assert_eq!(wire.expect()["data"], "stop", "{last}");
+        }
+        assert_eq!(wire.line(), None, "{last}");
+    }
+    // The one beyond those that may be open at once is read when there is room for it.
+    let mut wire = daemon.connect();
+    let requests = vec!["{\"cmd\":\"status\"}"; clawchat_ipc::MAX_PIPELINED + 1];
+    wire.write(requests.join("\n"));
     wire.socket.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(wire.expect()["data"], "status");
+    for _ in &requests {
+        assert_eq!(wire.expect()["data"], "status");
+    }
     assert_eq!(wire.line(), None);
 }
 
