@@ -54,9 +54,13 @@ pub trait MessageStore: Send + Sync {
 
     /// Messages still to be delivered to `to` (`pending`, or `sent` without acknowledgement), in order.
     fn pending(&self, to: &Principal, after: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError>;
+    /// Whether [`pending`](Self::pending) has anything for `to`.
+    fn has_pending(&self, to: &Principal) -> Result<bool, StoreError> {
+        Ok(!self.pending(to, 0, 1)?.is_empty())
+    }
     /// Everybody with messages still to be delivered, each once, in the order of principals.
     fn pending_recipients(&self) -> Result<Vec<Principal>, StoreError>;
-    /// Number of messages still to be delivered to `to`.
+    /// Number of messages still to be delivered to `to`. Takes time in proportion to it.
     fn pending_count(&self, to: &Principal) -> Result<u64, StoreError>;
     /// Messages still to be delivered whose time was up at `now`, the earliest first.
     fn due_expiries(&self, now: UnixMillis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError>;

@@ -65,6 +65,7 @@ fn a_new_store_is_empty(store: &dyn MessageStore) {
     assert_eq!(store.pending(&principal(1), 0, 10).unwrap(), []);
     assert_eq!(store.pending_recipients().unwrap(), []);
     assert_eq!(store.pending_count(&principal(1)).unwrap(), 0);
+    assert!(!store.has_pending(&principal(1)).unwrap());
     assert_eq!(store.due_expiries(UnixMillis(u64::MAX), 10).unwrap(), []);
     assert_eq!(store.next_expiry().unwrap(), None);
     assert_eq!(store.attempt_state(&principal(1)).unwrap(), None);
@@ -320,6 +321,8 @@ fn only_open_messages_are_pending(store: &dyn MessageStore) {
     assert_eq!(store.pending(&principal(2), 0, 10).unwrap(), []);
     assert_eq!(store.pending_count(&principal(1)).unwrap(), 2);
     assert_eq!(store.pending_count(&principal(2)).unwrap(), 0);
+    assert!(store.has_pending(&principal(1)).unwrap());
+    assert!(!store.has_pending(&principal(2)).unwrap());
     assert_eq!(store.pending_recipients().unwrap(), [principal(1), principal(3)]);
     let failed = store.outbox_by_id(&id(2)).unwrap().unwrap();
     assert_eq!((failed.status, failed.attempts), (OutboundStatus::Failed, 3));

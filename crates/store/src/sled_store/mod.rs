@@ -164,6 +164,10 @@ impl MessageStore for SledStore {
         self.base()?.get()?.pending(to, after, limit)
     }
 
+    fn has_pending(&self, to: &Principal) -> Result<bool, StoreError> {
+        self.base()?.get()?.has_pending(to)
+    }
+
     fn pending_recipients(&self) -> Result<Vec<Principal>, StoreError> {
         self.base()?.get()?.pending_recipients()
     }

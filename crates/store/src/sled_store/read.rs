@@ -6,8 +6,12 @@ use super::base::Base;
 use super::layout::{Tree, first_number, joined, last_number, numbers};
 use crate::record;
 use crate::record::v1::{ConversationV1, InboxV1, OutboxV1, PeerV1, StateV1};
+use crate::sealed::HIDDEN_BYTES;
 use crate::store::PageBudget;
 use crate::{AttemptState, InboxEntry, OutboxEntry, PeerRecord, StoreError};
+
+/// A key of the index of pending messages.
+type PendingKey = [u8; HIDDEN_BYTES + 8];
 
 impl Base {
     pub(crate) fn inbox(&self, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
@@ -133,13 +137,37 @@ impl Base {
         after: u64,
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
+        match self.pending_keys(to, after) {
+            Some((start, end)) => self.open_entries(Tree::Pending, &start, &end, limit),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// First and last key in the index of what is pending for `to`, of what is durable. `None` if there cannot be any.
+    fn pending_keys(&self, to: &Principal, after: u64) -> Option<(PendingKey, PendingKey)> {
         let hidden = self.keys.hide(&to.to_bytes());
         let start = joined(&hidden, after.saturating_add(1));
         let end = joined(&hidden, self.durable(Tree::Outbox));
-        if start > end {
-            return Ok(Vec::new());
-        }
-        self.open_entries(Tree::Pending, &start, &end, limit)
+        (start <= end).then_some((start, end))
+    }
+
+    /// What the index says is pending for `to`: each a key, proven to be there.
+    fn pending_rows(
+        &self,
+        to: &Principal,
+    ) -> Result<impl Iterator<Item = Result<(), StoreError>>, StoreError> {
+        let rows = match self.pending_keys(to, 0) {
+            Some((start, end)) => Some(self.range(Tree::Pending, &start, Some(&end))?),
+            None => None,
+        };
+        Ok(rows.into_iter().flatten().map(|row| {
+            let (key, value) = row.map_err(|error| self.engine_error(error))?;
+            self.unseal(Tree::Pending, &key, &value).map(|_| ())
+        }))
+    }
+
+    pub(crate) fn has_pending(&self, to: &Principal) -> Result<bool, StoreError> {
+        Ok(self.pending_rows(to)?.next().transpose()?.is_some())
     }
 
     pub(crate) fn due_expiries(&self, now: UnixMillis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
@@ -185,8 +213,13 @@ impl Base {
         for row in self.range(Tree::Conversations, &[], None)? {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
             let conversation: ConversationV1 = self.record(Tree::Conversations, &key, &value)?;
-            if conversation.open > 0 {
-                recipients.push(self.decoded(Tree::Conversations, record::principal(&conversation.peer))?);
+            if conversation.open == 0 {
+                continue;
+            }
+            let recipient = self.decoded(Tree::Conversations, record::principal(&conversation.peer))?;
+            // The first message may be on its way to the disk.
+            if self.has_pending(&recipient)? {
+                recipients.push(recipient);
             }
         }
         recipients.sort_unstable();
@@ -194,7 +227,12 @@ impl Base {
     }
 
     pub(crate) fn pending_count(&self, to: &Principal) -> Result<u64, StoreError> {
-        Ok(self.conversation(to)?.map_or(0, |conversation| conversation.open))
+        let mut count = 0;
+        for row in self.pending_rows(to)? {
+            row?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     pub(crate) fn attempt_state(&self, to: &Principal) -> Result<Option<AttemptState>, StoreError> {
@@ -213,12 +251,15 @@ impl Base {
     }
 
     pub(crate) fn next_expiry(&self) -> Result<Option<UnixMillis>, StoreError> {
-        let Some(row) = self.range(Tree::Expiry, &[], None)?.next() else {
-            return Ok(None);
-        };
-        let (key, value) = row.map_err(|error| self.engine_error(error))?;
-        self.unseal(Tree::Expiry, &key, &value)?;
-        Ok(first_number(&key).map(UnixMillis))
+        let durable = self.durable(Tree::Outbox);
+        for row in self.range(Tree::Expiry, &[], None)? {
+            let (key, value) = row.map_err(|error| self.engine_error(error))?;
+            self.unseal(Tree::Expiry, &key, &value)?;
+            if self.key_number(&key)? <= durable {
+                return Ok(first_number(&key).map(UnixMillis));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn peers(&self) -> Result<Vec<PeerRecord>, StoreError> {
