@@ -25,6 +25,8 @@ struct Details {
     code: Cow<'static, str>,
     exit: u8,
     hint: Option<String>,
+    /// What to do where there is no better hint.
+    advice: &'static str,
     /// Further fields of the JSON form.
     more: Map<String, Value>,
     /// Nobody reads the answers any more: end without a word.
@@ -34,12 +36,12 @@ struct Details {
 impl Failure {
     /// A failure of that kind.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::with(code.as_str(), code.exit_code(), message.into())
+        Self::with(code.as_str(), code.exit_code(), message.into(), code.advice())
     }
 
     /// The command line cannot be meant.
     pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::with("usage", EXIT_USAGE, message.into()).hint(hint)
+        Self::with("usage", EXIT_USAGE, message.into(), "see: clawchat --help").hint(hint)
     }
 
     /// A file or folder could not be used.
@@ -52,7 +54,7 @@ impl Failure {
         ]
         .into_iter()
         .find_map(|(kind, hint)| (error.kind() == kind).then_some(hint))
-        .unwrap_or("see the reason");
+        .unwrap_or(ErrorCode::Io.advice());
         Self::new(
             ErrorCode::Io,
             format!("cannot {doing} {}: {error}", path.display()),
@@ -71,7 +73,7 @@ impl Failure {
 
     /// Whoever read our answers has gone.
     pub(crate) fn nobody_reads() -> Self {
-        let mut failure = Self::with("closed", 0, String::new());
+        let mut failure = Self::with("closed", 0, String::new(), "");
         failure.0.silent = true;
         failure
     }
@@ -79,7 +81,7 @@ impl Failure {
     /// What the daemon, or an offline request, answered.
     pub(crate) fn from_daemon(failure: clawchat_ipc::Failure) -> Self {
         let mut ours = Self::new(failure.code, failure.message);
-        ours.0.hint = failure.hint;
+        ours.0.hint = failure.hint.filter(|hint| !hint.trim().is_empty());
         if let Some(data) = failure.data {
             ours = ours.detail("data", data);
         }
@@ -144,11 +146,26 @@ impl Failure {
         self.0.more.get(name)
     }
 
-    /// For people: one line, then the daemon's log lines if there are any.
+    /// For people: one line, then the details and the daemon's log lines if there are any.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("clawchat: {}", self.0.message.replace(['\n', '\r'], " "));
-        if let Some(hint) = &self.0.hint {
-            text.push_str(&format!(" ({})", hint.replace(['\n', '\r'], " ")));
+        let one_line = |text: &str| text.replace(['\n', '\r'], " ");
+        let mut text = format!(
+            "clawchat: {} ({})",
+            one_line(&self.0.message),
+            one_line(self.told_hint())
+        );
+        for (name, value) in self.get("data").and_then(Value::as_object).into_iter().flatten() {
+            let value = match value {
+                Value::String(value) => one_line(value),
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                Value::Null | Value::Array(_) | Value::Object(_) => continue,
+            };
+            let name = if name == "mnemonic" {
+                "recovery words, write them down"
+            } else {
+                name
+            };
+            text.push_str(&format!("\n  {name}: {value}"));
         }
         for line in self
             .get("log")
@@ -168,7 +185,7 @@ impl Failure {
         let mut object = json!({
             "error": self.0.message,
             "code": self.0.code,
-            "hint": self.0.hint.as_deref().unwrap_or_default(),
+            "hint": self.told_hint(),
         });
         if let Some(object) = object.as_object_mut() {
             for (name, value) in &self.0.more {
@@ -178,7 +195,12 @@ impl Failure {
         object
     }
 
-    fn with(code: &'static str, exit: u8, message: String) -> Self {
+    /// The hint, which is never empty: advice for the kind of failure where it brought none.
+    fn told_hint(&self) -> &str {
+        self.0.hint.as_deref().unwrap_or(self.0.advice)
+    }
+
+    fn with(code: &'static str, exit: u8, message: String, advice: &'static str) -> Self {
         Self(Box::new(Details {
             message,
             code: Cow::Borrowed(code),
@@ -188,6 +210,7 @@ impl Failure {
                 exit
             },
             hint: None,
+            advice,
             more: Map::new(),
             silent: false,
         }))
@@ -222,7 +245,10 @@ mod tests {
     #[test]
     fn the_json_form_always_has_error_code_and_hint() {
         let bare = Failure::new(ErrorCode::Failed, "it broke").json();
-        assert_eq!(bare, json!({"error": "it broke", "code": "failed", "hint": ""}));
+        assert_eq!(
+            bare,
+            json!({"error": "it broke", "code": "failed", "hint": ErrorCode::Failed.advice()})
+        );
         let full = Failure::new(ErrorCode::Timeout, "late")
             .hint("wait")
             .detail("data", json!({"id": "1"}))
@@ -230,6 +256,32 @@ mod tests {
         assert_eq!(
             full,
             json!({"error": "late", "code": "timeout", "hint": "wait", "data": {"id": "1"}})
+        );
+    }
+
+    #[test]
+    fn every_kind_of_failure_says_what_to_do() {
+        for code in ErrorCode::ALL {
+            let hint = Failure::new(*code, "x").json()["hint"].clone();
+            assert!(hint.as_str().is_some_and(|hint| !hint.is_empty()), "{code}");
+        }
+        let silent = clawchat_ipc::Failure::new(ErrorCode::Busy, "x").with_hint(" ");
+        assert_eq!(
+            Failure::from_daemon(silent).json()["hint"],
+            ErrorCode::Busy.advice()
+        );
+    }
+
+    #[test]
+    fn the_text_form_shows_the_details() {
+        let refused = clawchat_ipc::Failure::new(ErrorCode::Failed, "added, but not served")
+            .with_hint("reload")
+            .with_data(
+                json!({"principal": "stacks:STA", "nick": null, "mnemonic": "a\nb", "more": {"x": 1}}),
+            );
+        assert_eq!(
+            Failure::from_daemon(refused).text(),
+            "clawchat: added, but not served (reload)\n  principal: stacks:STA\n  recovery words, write them down: a b"
         );
     }
 

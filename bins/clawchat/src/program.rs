@@ -209,7 +209,7 @@ fn why_not(event: &Value, status: ExitStatus) -> Failure {
         (None, Some(5)) => Failure::new(ErrorCode::WrongPassword, "the daemon refused the password"),
         (None, _) => Failure::new(ErrorCode::Failed, format!("the daemon ended at once ({status})")),
     };
-    match text("hint") {
+    match text("hint").filter(|hint| !hint.is_empty()) {
         Some(hint) => failure.hint(hint),
         None => failure.hint("its log says more"),
     }

@@ -104,6 +104,13 @@ fn a_wait_that_runs_out_still_tells_the_id_and_ends_with_6() {
         serde_json::from_str::<Value>(&ended.stdout).unwrap(),
         json!({"status": "queued", "id": ID})
     );
+    let text = machine.run(&["--output", "text", "send", "bob", "hello", "--wait", "0.1"]);
+    assert_eq!((text.code, text.stdout.as_str()), (6, ""));
+    assert!(
+        text.stderr.contains(&format!("\n  id: {ID}\n")),
+        "{}",
+        text.stderr
+    );
 }
 
 #[test]

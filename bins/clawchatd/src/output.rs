@@ -15,9 +15,8 @@ pub(crate) fn event(event: &Value) {
 
 /// Why the daemon ends: one line on stderr, and an event on stdout if that was asked for.
 pub(crate) fn failure(failure: &Failure, format: LogFormat, report: bool) {
-    let hint = failure.hint.as_deref().unwrap_or_default();
+    let hint = failure.hint.as_deref().unwrap_or(failure.code.advice());
     let line = match format {
-        LogFormat::Text if hint.is_empty() => format!("clawchatd: {}", failure.message),
         LogFormat::Text => format!("clawchatd: {} ({hint})", failure.message),
         LogFormat::Json => {
             json!({"error": failure.message, "code": failure.code.as_str(), "hint": hint}).to_string()

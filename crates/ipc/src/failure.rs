@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])+ $variant:ident = $text:literal, exit $exit:literal;)+) => {
+    ($($(#[$doc:meta])+ $variant:ident = $text:literal, exit $exit:literal, $advice:literal;)+) => {
         /// Why a request failed, to branch on. Text form: snake_case; the `code` field of an error line.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
@@ -28,63 +28,95 @@ macro_rules! error_codes {
             pub fn exit_code(self) -> u8 {
                 match self { $(Self::$variant => $exit,)+ }
             }
+
+            /// What to do about it, for a failure that brings no hint of its own.
+            #[must_use]
+            pub fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice,)+ }
+            }
         }
     };
 }
 
 error_codes! {
     /// Not JSON, or a field is missing or of the wrong type; the message names it.
-    InvalidRequest = "invalid_request", exit 2;
+    InvalidRequest = "invalid_request", exit 2,
+        "correct what the message names; --help shows the form";
     /// The command does not exist.
-    UnknownCommand = "unknown_command", exit 1;
+    UnknownCommand = "unknown_command", exit 1,
+        "clawchat and clawchatd may be of different versions: restart the daemon after an upgrade";
     /// No identity of that name or principal is hosted here.
-    NoSuchIdentity = "no_such_identity", exit 4;
+    NoSuchIdentity = "no_such_identity", exit 4,
+        "see: clawchat gateway identity list";
     /// No peer of that name or principal.
-    NoSuchPeer = "no_such_peer", exit 4;
+    NoSuchPeer = "no_such_peer", exit 4,
+        "see: clawchat peers list";
     /// No message with that id.
-    NoSuchMessage = "no_such_message", exit 4;
+    NoSuchMessage = "no_such_message", exit 4,
+        "see: clawchat inbox";
     /// No channel of that name.
-    NoSuchChannel = "no_such_channel", exit 4;
+    NoSuchChannel = "no_such_channel", exit 4,
+        "see: clawchat channel list";
     /// Nobody known by what was given as recipient.
-    UnknownRecipient = "unknown_recipient", exit 4;
+    UnknownRecipient = "unknown_recipient", exit 4,
+        "give a principal, or add the peer first with: clawchat peers add";
     /// Refused by an access rule, here or at the other side.
-    NotAllowed = "not_allowed", exit 5;
+    NotAllowed = "not_allowed", exit 5,
+        "ask the other side to allow you; for an identity of your own: clawchat gateway identity allow WHO PEER";
     /// The password does not open the keystore.
-    WrongPassword = "wrong_password", exit 5;
+    WrongPassword = "wrong_password", exit 5,
+        "try again with --password-file FILE";
     /// A password is needed and none was given.
-    PasswordRequired = "password_required", exit 2;
+    PasswordRequired = "password_required", exit 2,
+        "give it with --password-file FILE or CLAWCHAT_PASSWORD_FILE";
     /// Principals of different Stacks networks cannot talk to each other or share a gateway.
-    WrongNetwork = "wrong_network", exit 5;
+    WrongNetwork = "wrong_network", exit 5,
+        "use an identity of the same network, in its own --data-dir if need be";
     /// A daemon serves this folder already.
-    AlreadyRunning = "already_running", exit 1;
+    AlreadyRunning = "already_running", exit 1,
+        "use it, or stop it with: clawchat daemon stop";
     /// What should be created exists.
-    AlreadyExists = "already_exists", exit 1;
+    AlreadyExists = "already_exists", exit 1,
+        "choose another name, or use what is there";
     /// The folder holds a gateway already.
-    AlreadyInitialized = "already_initialized", exit 1;
+    AlreadyInitialized = "already_initialized", exit 1,
+        "use it, or choose another --data-dir";
     /// The daemon is not running, or is stopping.
-    NotRunning = "not_running", exit 3;
+    NotRunning = "not_running", exit 3,
+        "start it with: clawchat daemon start";
     /// The folder holds no gateway yet.
-    NotInitialized = "not_initialized", exit 1;
+    NotInitialized = "not_initialized", exit 1,
+        "create one with: clawchat up";
     /// The time given to wait is over.
-    Timeout = "timeout", exit 6;
+    Timeout = "timeout", exit 6,
+        "wait longer, or look later with: clawchat outbox or clawchat inbox";
     /// A request, an answer or a message is longer than allowed.
-    TooLarge = "too_large", exit 1;
+    TooLarge = "too_large", exit 1,
+        "make it smaller, or split it";
     /// No room on the disk.
-    StorageFull = "storage_full", exit 1;
+    StorageFull = "storage_full", exit 1,
+        "free some disk space; nothing that was stored is lost";
     /// Stored data cannot be read; nothing was overwritten.
-    StorageDamaged = "storage_damaged", exit 1;
+    StorageDamaged = "storage_damaged", exit 1,
+        "nothing was overwritten: restore the folder from a backup, or see daemon.log";
     /// Reading or writing a file or socket failed.
-    Io = "io", exit 1;
+    Io = "io", exit 1,
+        "check the path, its permissions and the disk";
     /// The other side could not be reached.
-    Network = "network", exit 1;
+    Network = "network", exit 1,
+        "check the address and the connection, then try again";
     /// It was tried and did not work.
-    Failed = "failed", exit 1;
+    Failed = "failed", exit 1,
+        "see daemon.log for the reason";
     /// Too much at once; try again.
-    Busy = "busy", exit 1;
+    Busy = "busy", exit 1,
+        "try again in a moment";
     /// This daemon cannot do that.
-    Unsupported = "unsupported", exit 1;
+    Unsupported = "unsupported", exit 1,
+        "a newer clawchatd may do it";
     /// A fault of the daemon itself; its log tells more.
-    Internal = "internal", exit 1;
+    Internal = "internal", exit 1,
+        "see daemon.log, and report it as a bug";
 }
 
 impl ErrorCode {
@@ -192,6 +224,7 @@ mod tests {
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::from_text(code.as_str()), Some(*code));
             assert!((1..=6).contains(&code.exit_code()), "{code}");
+            assert!(!code.advice().is_empty(), "{code}");
         }
         assert_eq!(ErrorCode::from_text("no_such_code"), None);
     }

@@ -165,8 +165,10 @@ fn hand_in(context: &Context, request: Request, wait: Option<Duration>) -> Outco
     let receipt = match answer {
         Ok(receipt) => receipt,
         Err(failure) => {
-            // Late is not lost: the id is still the answer, and the exit code tells the rest.
+            // Late is not lost: the id is still the answer, and the exit code tells the rest. In text the failure
+            // itself shows the id.
             if failure.is(ErrorCode::Timeout)
+                && !context.screen.is_text()
                 && let Some(id) = failure.get("data").and_then(|data| data.get("id"))
             {
                 context

@@ -130,7 +130,10 @@ impl Ended {
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.stderr));
         assert_eq!(lines.next(), None, "more than one line: {}", self.stderr);
         assert_eq!(error["code"], name, "{error}");
-        assert!(error["error"].is_string() && error["hint"].is_string(), "{error}");
+        for field in ["error", "hint"] {
+            let text = error[field].as_str();
+            assert!(text.is_some_and(|text| !text.is_empty()), "{field}: {error}");
+        }
         error
     }
 }
