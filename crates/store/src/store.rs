@@ -69,7 +69,7 @@ pub trait MessageStore: Send + Sync {
     /// What the last [`Write::NoteAttempt`] noted about `to`.
     fn attempt_state(&self, to: &Principal) -> Result<Option<AttemptState>, StoreError>;
 
-    /// Every known peer, in the order of principals.
+    /// Every known peer, in the order of principals. Does not wait for a [`commit`](Self::commit) under way.
     fn peers(&self) -> Result<Vec<PeerRecord>, StoreError>;
     /// One peer.
     fn peer(&self, principal: &Principal) -> Result<Option<PeerRecord>, StoreError>;

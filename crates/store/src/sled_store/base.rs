@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::engine::{Bytes, Engine, EngineError, Rows};
@@ -27,6 +28,8 @@ pub(crate) struct Base {
     pub(crate) keys: Keys,
     /// What is durable. Reads show nothing beyond it.
     pub(crate) published: RwLock<Meta>,
+    /// Number of the latest commit whose changes the engine may show.
+    pub(crate) begun: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
     /// Holds the lock on the store's folder.
     pub(crate) lock: File,
@@ -68,6 +71,13 @@ impl Base {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .count(tree)
+    }
+
+    /// What is durable, if the engine shows nothing else. Nothing was written between two calls that give the same
+    /// commit.
+    pub(crate) fn at_rest(&self) -> Option<Meta> {
+        let meta = self.published();
+        (self.begun.load(Ordering::SeqCst) == meta.commit).then_some(meta)
     }
 
     pub(crate) fn damage(&self, what: impl Into<String>) -> StoreError {

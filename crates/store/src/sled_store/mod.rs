@@ -14,6 +14,7 @@ mod read;
 mod scan;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use clawchat_types::{MessageId, Principal, UnixMillis};
@@ -104,6 +105,7 @@ impl MessageStore for SledStore {
             return Ok(outcomes);
         };
 
+        base.begun.store(meta.commit, Ordering::SeqCst);
         // From here on an error leaves open what is on disk, so it ends all writing.
         let written = base
             .engine
@@ -203,6 +205,7 @@ impl MessageStore for SledStore {
             engine,
             keys,
             published,
+            begun: _,
             writer,
             lock,
         }) = base

@@ -7,6 +7,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, RwLock};
 
 use sha2::{Digest, Sha256};
@@ -63,6 +64,7 @@ pub(crate) fn open(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Res
         folder: folder.to_owned(),
         engine,
         keys,
+        begun: AtomicU64::new(meta.commit),
         published: RwLock::new(meta),
         writer: Mutex::new(Writer {
             high_water: HighWater::open(folder)?,

@@ -3,6 +3,7 @@
 use clawchat_types::{MessageId, Principal, UnixMillis};
 
 use super::base::Base;
+use super::engine::Bytes;
 use super::layout::{Tree, first_number, joined, last_number, numbers};
 use crate::record;
 use crate::record::v1::{ConversationV1, InboxV1, OutboxV1, PeerV1, StateV1};
@@ -263,15 +264,17 @@ impl Base {
     }
 
     pub(crate) fn peers(&self) -> Result<Vec<PeerRecord>, StoreError> {
-        // Nobody writes meanwhile, so that the number of peers is known.
-        let _writer = self.writer();
+        let before = self.at_rest();
         let mut peers = Vec::new();
         for row in self.range(Tree::Peers, &[], None)? {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            let record: PeerV1 = self.large(Tree::Peers, &key, &value)?;
-            peers.push(self.decoded(Tree::Peers, record::peer(record))?);
+            peers.extend(self.peer_record(&key, value)?);
         }
-        if u64::try_from(peers.len()) != Ok(self.durable(Tree::Peers)) {
+        // Their number is known only if nobody wrote meanwhile.
+        if let (Some(before), Some(after)) = (before, self.at_rest())
+            && before.commit == after.commit
+            && u64::try_from(peers.len()) != Ok(after.count(Tree::Peers))
+        {
             return Err(self.damage("peers are missing"));
         }
         peers.sort_by_key(|peer| peer.principal);
@@ -280,11 +283,27 @@ impl Base {
 
     pub(crate) fn peer(&self, principal: &Principal) -> Result<Option<PeerRecord>, StoreError> {
         let key = self.keys.hide(&principal.to_bytes());
-        let Some(value) = self.get(Tree::Peers, &key)? else {
-            return Ok(None);
-        };
-        let record: PeerV1 = self.large(Tree::Peers, &key, &value)?;
-        self.decoded(Tree::Peers, record::peer(record)).map(Some)
+        match self.get(Tree::Peers, &key)? {
+            Some(value) => self.peer_record(&key, value),
+            None => Ok(None),
+        }
+    }
+
+    /// A peer whose main value was `value` a moment ago. Peers are the records that change: one in pieces may be
+    /// replaced while it is put together.
+    fn peer_record(&self, key: &[u8], mut value: Bytes) -> Result<Option<PeerRecord>, StoreError> {
+        loop {
+            let record: Result<PeerV1, _> = self.large(Tree::Peers, key, &value);
+            let error = match record.and_then(|record| self.decoded(Tree::Peers, record::peer(record))) {
+                Ok(peer) => return Ok(Some(peer)),
+                Err(error) => error,
+            };
+            match self.get(Tree::Peers, key)? {
+                Some(current) if current == value => return Err(error),
+                Some(current) => value = current,
+                None => return Ok(None),
+            }
+        }
     }
 
     /// A value that must be there.
