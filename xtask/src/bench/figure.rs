@@ -8,7 +8,7 @@ pub(super) struct Figure {
     value: f64,
     unit: &'static str,
     target: Option<Target>,
-    beside: Option<(&'static str, f64)>,
+    beside: Option<(String, f64)>,
 }
 
 /// What a figure should be.
@@ -36,8 +36,8 @@ impl Figure {
     }
 
     /// The same as a multiple of something the machine was measured to do in this run.
-    pub(super) fn beside(mut self, what: &'static str, times: f64) -> Self {
-        self.beside = Some((what, times));
+    pub(super) fn beside(mut self, what: &str, times: f64) -> Self {
+        self.beside = Some((what.to_owned(), times));
         self
     }
 
@@ -57,8 +57,8 @@ impl Figure {
             };
             object["met"] = json!(self.met());
         }
-        if let Some((what, times)) = self.beside {
-            object["beside"] = json!({ "what": what, "times": round(times) });
+        if let Some((what, times)) = &self.beside {
+            object["beside"] = json!({ "what": what, "times": round(*times) });
         }
         object
     }
@@ -76,7 +76,8 @@ impl Figure {
         };
         let beside = self
             .beside
-            .map(|(what, times)| format!("{} x {what}", short(times)));
+            .as_ref()
+            .map(|(what, times)| format!("{} x {what}", short(*times)));
         [
             self.name.clone(),
             format!("{} {}", short(self.value), self.unit),

@@ -60,7 +60,7 @@ impl fmt::Display for Limits {
 pub(super) fn measure() -> Outcome<Limits> {
     Ok(Limits {
         processors: thread::available_parallelism().map_or(1, usize::from),
-        syncs_per_second: 1.0 / syncs()?.as_secs_f64(),
+        syncs_per_second: syncs_per_second()?,
         round_trip_micros: round_trips()?.as_secs_f64() * 1e6,
         spawn_ms: spawns()?.as_secs_f64() * 1e3,
     })
@@ -86,15 +86,17 @@ pub(super) fn median(count: usize, mut work: impl FnMut() -> Outcome) -> Outcome
     Ok(percentile(&times, 50))
 }
 
-fn syncs() -> Outcome<Duration> {
+/// What the disk allows at this moment. Others may be writing to it, so this changes.
+pub(super) fn syncs_per_second() -> Outcome<f64> {
     let failed = |error: std::io::Error| format!("measuring the disk: {error}");
     let mut file: File = tempfile::tempfile().map_err(failed)?;
     let page = [7; SYNC_BYTES];
-    median(SYNCS, || {
+    let took = median(SYNCS, || {
         file.write_all(&page)
             .and_then(|()| file.sync_data())
             .map_err(failed)
-    })
+    })?;
+    Ok(1.0 / took.as_secs_f64())
 }
 
 fn round_trips() -> Outcome<Duration> {

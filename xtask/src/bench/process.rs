@@ -80,6 +80,24 @@ pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// The processor time two gateways have used, where the system tells.
+pub(super) fn processor_time(gateways: &[Gateway; 2]) -> Option<Duration> {
+    gateways.iter().map(|gateway| threads_time(gateway.pid()?)).sum()
+}
+
+fn threads_time(pid: u32) -> Option<Duration> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        // A thread may end in between.
+        let Ok(text) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else {
+            continue;
+        };
+        let first: u64 = text.split(' ').next()?.parse().ok()?;
+        nanos += first;
+    }
+    Some(Duration::from_nanos(nanos))
+}
+
 /// The bytes on disk the homes of two gateways take.
 pub(super) fn disk_bytes(gateways: &[Gateway; 2]) -> Outcome<[u64; 2]> {
     let [first, second] = gateways;

@@ -26,6 +26,7 @@ pub(super) struct Line {
     reader: BufReader<UnixStream>,
     to: String,
     answer: Vec<u8>,
+    sent: u64,
 }
 
 /// What an answer has to say.
@@ -53,7 +54,13 @@ impl Line {
             reader,
             to: to.name().to_owned(),
             answer: Vec::new(),
+            sent: 0,
         })
+    }
+
+    /// How many messages have been delivered.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Sends messages one after the other's receipt. How long each took, sorted.
@@ -65,6 +72,7 @@ impl Line {
             self.ask(request, Status::Delivered)?;
             times.push(begun.elapsed());
         }
+        self.sent += count;
         times.sort_unstable();
         Ok(times)
     }
@@ -74,6 +82,7 @@ impl Line {
         let requests = self.requests(count, Status::Delivered);
         let begun = Instant::now();
         self.flow(&requests, Status::Delivered)?;
+        self.sent += count;
         Ok(begun.elapsed())
     }
 
@@ -85,22 +94,20 @@ impl Line {
         self.flow(&requests, Status::Queued)?;
         let queued = begun.elapsed();
         self.ask(&last, Status::Delivered)?;
+        self.sent += count;
         Ok(Plain {
             queued,
             delivered: begun.elapsed(),
         })
     }
 
-    /// Delivers `count` messages, or as many as `limit` allows. Returns how many.
-    pub(super) fn fill(&mut self, count: u64, limit: Duration) -> Outcome<u64> {
-        let begun = Instant::now();
-        let mut sent = 0;
-        while sent < count && begun.elapsed() < limit {
-            let step = FILL_STEP.min(count - sent);
-            self.plain(step)?;
-            sent += step;
+    /// Delivers `count` messages, or as many as `limit` allows.
+    pub(super) fn fill(&mut self, count: u64, limit: Duration) -> Outcome {
+        let (begun, end) = (Instant::now(), self.sent + count);
+        while self.sent < end && begun.elapsed() < limit {
+            self.plain(FILL_STEP.min(end - self.sent))?;
         }
-        Ok(sent)
+        Ok(())
     }
 
     fn requests(&self, count: u64, status: Status) -> Vec<Vec<u8>> {
