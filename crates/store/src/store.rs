@@ -5,8 +5,8 @@ use clawchat_types::{MessageId, Principal, UnixMillis};
 use crate::{AttemptState, InboxEntry, OutboxEntry, Outcome, PeerRecord, StoreError, Write};
 
 /// Most bytes of message text and proofs in one page of entries; a page ends early rather than exceed it, but
-/// always has one entry. 64 MiB.
-pub const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
+/// always has one entry. 2 MiB: reading it takes milliseconds, and many readers at once stay within memory.
+pub const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// The memory of one identity.
 ///
