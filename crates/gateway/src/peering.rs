@@ -241,7 +241,7 @@ async fn make_room(hosted: &Hosted) -> Result<bool, StoreError> {
     let mut met: Vec<PeerRecord> = peers.into_iter().filter(|peer| !peer.added).collect();
     met.sort_by_key(|peer| peer.last_seen);
     for peer in met {
-        if store.pending_count(&peer.principal)? == 0 {
+        if !store.has_pending(&peer.principal)? {
             hosted.store().submit(Write::RemovePeer(peer.principal)).await?;
             return Ok(true);
         }
