@@ -129,8 +129,8 @@ async fn run(gateway: Gateway, hosted: Arc<Hosted>, conversation: Arc<Conversati
 async fn deliver(gateway: &Gateway, hosted: &Arc<Hosted>, conversation: &Conversation) {
     let mut backoff = Backoff::new();
     loop {
-        let pending = hosted.store().store().pending_count(&conversation.remote);
-        if matches!(pending, Ok(0)) {
+        let pending = hosted.store().store().has_pending(&conversation.remote);
+        if matches!(pending, Ok(false)) {
             if idle(hosted, conversation).await {
                 return;
             }

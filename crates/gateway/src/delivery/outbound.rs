@@ -206,10 +206,10 @@ impl<'a> Pump<'a> {
             .hosted
             .store()
             .store()
-            .pending_count(self.conversation.remote());
+            .has_pending(self.conversation.remote());
         match left {
-            Ok(0) => End::Progress,
-            Ok(_) | Err(_) => End::away(reason, self.progressed),
+            Ok(false) => End::Progress,
+            Ok(true) | Err(_) => End::away(reason, self.progressed),
         }
     }
 
