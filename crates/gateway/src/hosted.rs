@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::delivery::Conversation;
+use crate::peer_records::PeerRecords;
 use crate::receipts::Receipts;
 
 /// How long an attestation made at start-up or renewal is valid. A stolen node key is useless after that.
@@ -50,7 +51,7 @@ pub(crate) struct Hosted {
     receipts: Receipts,
     conversations: Mutex<BTreeMap<Principal, Arc<Conversation>>>,
     claimed: Mutex<BTreeSet<u64>>,
-    peer_changes: tokio::sync::Mutex<()>,
+    peers: PeerRecords,
     stop: CancellationToken,
 }
 
@@ -67,6 +68,7 @@ impl Hosted {
     ) -> Result<Self, HostError> {
         let latest = store.store().inbox_count()?;
         let attestation = attest(&identity)?;
+        let peers = PeerRecords::of(store.clone())?;
         Ok(Self {
             principal: *identity.principal(),
             node_key: Arc::new(identity.node_key().clone()),
@@ -79,7 +81,7 @@ impl Hosted {
             receipts: Receipts::default(),
             conversations: Mutex::default(),
             claimed: Mutex::default(),
-            peer_changes: tokio::sync::Mutex::default(),
+            peers,
             stop,
         })
     }
@@ -204,9 +206,9 @@ impl Hosted {
         lock(&self.claimed)
     }
 
-    /// The turn to change a peer's record: from reading it until the change is written.
-    pub(crate) async fn peer_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.peer_changes.lock().await
+    /// Whom it knows, and the turn to change that.
+    pub(crate) fn peers(&self) -> &PeerRecords {
+        &self.peers
     }
 
     /// Principal and nickname, as `loadedIdentities` shows them.

@@ -16,6 +16,7 @@ mod hosted;
 mod hosting;
 mod hosts;
 mod invite;
+mod peer_records;
 mod peering;
 mod receipts;
 mod run;

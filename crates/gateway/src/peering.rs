@@ -9,7 +9,7 @@ use clawchat_identity::{Attestation, CLOCK_SKEW_SECS};
 use clawchat_node::{ErrorCode, NodeEvent, SessionHandle};
 use clawchat_router::Backoff;
 use clawchat_snap2p::chat::CHAT_LABEL;
-use clawchat_store::{MAX_PEER_LOCATORS, PeerRecord, StoreError, Write};
+use clawchat_store::{MAX_PEER_LOCATORS, PeerRecord, StoreError};
 use clawchat_types::{Locator, PeerId, Principal};
 use futures::stream::{self, StreamExt};
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::delivery::{self, hurry};
 use crate::hosted::{Event, Hosted};
+use crate::peer_records::PeerTurn;
 use crate::sessions::ReachError;
 use crate::shared::{Gateway, Shared};
 
@@ -160,10 +161,10 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, fi
 
 /// Notes that a known peer was here until now.
 async fn seen(hosted: &Hosted, remote: &Principal) -> Result<(), StoreError> {
-    let _turn = hosted.peer_turn().await;
+    let turn = hosted.peers().turn().await;
     if let Some(mut record) = hosted.store().store().peer(remote)? {
         record.last_seen = Some(clock::now());
-        hosted.store().submit(Write::PutPeer(record)).await?;
+        turn.put(record).await?;
     }
     Ok(())
 }
@@ -208,10 +209,10 @@ async fn note(gateway: Gateway, session: SessionHandle) {
 }
 
 async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Result<(), StoreError> {
-    let _turn = hosted.peer_turn().await;
+    let turn = hosted.peers().turn().await;
     let mut record = match hosted.store().store().peer(session.remote())? {
         Some(record) => record,
-        None if make_room(hosted).await? => PeerRecord::new(*session.remote()),
+        None if make_room(hosted, &turn).await? => PeerRecord::new(*session.remote()),
         None => return Ok(()),
     };
     let before = record.clone();
@@ -225,14 +226,14 @@ async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -
     );
     if record != before {
         record.last_seen = Some(clock::now());
-        hosted.store().submit(Write::PutPeer(record)).await?;
+        turn.put(record).await?;
     }
     Ok(())
 }
 
 /// Makes sure that one more peer can be remembered, if need be at the cost of the one that turned up longest ago and
 /// has nothing waiting for it. Returns whether there is room.
-async fn make_room(hosted: &Hosted) -> Result<bool, StoreError> {
+async fn make_room(hosted: &Hosted, turn: &PeerTurn<'_>) -> Result<bool, StoreError> {
     let store = hosted.store().store();
     let peers = store.peers()?;
     if peers.len() < MAX_MET_PEERS {
@@ -242,7 +243,7 @@ async fn make_room(hosted: &Hosted) -> Result<bool, StoreError> {
     met.sort_by_key(|peer| peer.last_seen);
     for peer in met {
         if !store.has_pending(&peer.principal)? {
-            hosted.store().submit(Write::RemovePeer(peer.principal)).await?;
+            turn.remove(peer.principal).await?;
             return Ok(true);
         }
     }

@@ -6,7 +6,7 @@ use clawchat_identity::ContactCard;
 use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_node::{DialError, SessionOpenError};
 use clawchat_router::ResolveError;
-use clawchat_store::{MAX_ALIAS_BYTES, MAX_PEER_LOCATORS, Outcome, PeerRecord, Write};
+use clawchat_store::{MAX_ALIAS_BYTES, MAX_PEER_LOCATORS, PeerRecord};
 use clawchat_types::{Locator, Principal};
 use serde_json::{Value, json};
 
@@ -37,17 +37,11 @@ impl Api {
     }
 
     fn named(&self, hosted: &Hosted, text: &str, unknown: ErrorCode) -> Result<Principal, Failure> {
-        let alias = |alias: &str| {
-            let peers = hosted.store().store().peers().unwrap_or_default();
-            peers
-                .into_iter()
-                .find(|peer| peer.alias.as_deref() == Some(alias))
-                .map(|peer| peer.principal)
-        };
+        let known = hosted.peers().named(text);
         let route = self
             .gateway
             .hosts
-            .resolve(hosted.principal(), text, alias)
+            .resolve(hosted.principal(), text, |_| known)
             .map_err(|error| {
                 let code = match error {
                     ResolveError::WrongNetwork { .. } => ErrorCode::WrongNetwork,
@@ -99,10 +93,10 @@ impl Api {
                 "this is the identity's own principal; messages to oneself need no peer",
             ));
         }
+        let turn = hosted.peers().turn().await;
         if let Some(alias) = &new.alias {
             check_alias(hosted, &principal, alias)?;
         }
-        let _turn = hosted.peer_turn().await;
         let known = hosted
             .store()
             .store()
@@ -120,11 +114,8 @@ impl Api {
         let learned = std::mem::replace(&mut record.locators, locators);
         peering::merge(&mut record.locators, learned);
         record.locators.truncate(MAX_PEER_LOCATORS);
-        hosted
-            .store()
-            .submit(Write::PutPeer(record.clone()))
-            .await
-            .map_err(|error| storage(&error))?;
+        turn.put(record.clone()).await.map_err(|error| storage(&error))?;
+        drop(turn);
         self.greet(hosted, principal);
         let mut value = render::peer(&record, false);
         if let Some(object) = value.as_object_mut() {
@@ -150,9 +141,8 @@ impl Api {
         let Ok(principal) = self.sender(hosted, who) else {
             return Ok(json!({ "removed": false }));
         };
-        let _turn = hosted.peer_turn().await;
-        let outcome = hosted.store().submit(Write::RemovePeer(principal)).await;
-        let removed = outcome.map_err(|error| storage(&error))? == Outcome::Done;
+        let turn = hosted.peers().turn().await;
+        let removed = turn.remove(principal).await.map_err(|error| storage(&error))?;
         Ok(json!({ "removed": removed, "principal": principal }))
     }
 
@@ -282,14 +272,10 @@ fn check_alias(hosted: &Hosted, principal: &Principal, alias: &str) -> Result<()
     if alias.starts_with("stacks:") {
         return Err(Failure::invalid("an alias cannot look like a principal"));
     }
-    let peers = hosted.store().store().peers().map_err(|error| storage(&error))?;
-    let holder = peers
-        .iter()
-        .find(|peer| peer.alias.as_deref() == Some(alias) && peer.principal != *principal);
-    match holder {
+    match hosted.peers().named(alias).filter(|holder| holder != principal) {
         Some(holder) => Err(Failure::new(
             ErrorCode::AlreadyExists,
-            format!("the alias \"{alias}\" belongs to {}", holder.principal),
+            format!("the alias \"{alias}\" belongs to {holder}"),
         )
         .with_hint("choose another alias, or remove that peer first")),
         None => Ok(()),
