@@ -1,0 +1,258 @@
+//! Real gateways in temporary homes for tests, and callers that speak JSON lines to their sockets.
+//!
+//! Nothing here sleeps to let something happen: whoever waits, waits for an answer or an event, or looks again
+//! and again until a deadline.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary needs another part of it"
+)]
+
+mod caller;
+mod rogue;
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use clawchat_gateway::admin::run_offline;
+use clawchat_gateway::home::Home;
+use clawchat_gateway::ipc::{Call, Secret};
+use clawchat_gateway::{Gateway, GatewayOptions};
+use clawchat_testkit::Person;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub(crate) use self::caller::{Caller, contents};
+pub(crate) use self::rogue::{Chat, Rogue, letter};
+
+/// No step of any test takes longer, or it fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// How often a condition that announces itself in no other way is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// Where ports are looked for: below those the system gives to outgoing connections, which could otherwise take
+/// the port of a gateway that is down for a moment.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// Seals the keys of these homes.
+pub(crate) const PASSWORD: &str = "not a secret at all";
+
+/// Waits, but not for ever.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("this takes too long")
+}
+
+/// Looks until there is something to see.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    match tokio::time::timeout(DEADLINE, looking).await {
+        Ok(seen) => seen,
+        Err(_) => panic!("not in time: {what}"),
+    }
+}
+
+/// One gateway with its home. Dropped while it runs, it runs on until its test's runtime ends.
+pub(crate) struct Gate {
+    folder: Arc<TempDir>,
+    root: PathBuf,
+    port: u16,
+    people: Vec<Person>,
+    running: Option<Running>,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    reloads: mpsc::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Gate {
+    /// Hosts these people, each under their nick, and serves.
+    pub(crate) async fn of(people: &[Person]) -> Self {
+        let mut gate = Self::set_up(people);
+        gate.start().await;
+        gate
+    }
+
+    /// The same, but it does not run yet.
+    pub(crate) fn set_up(people: &[Person]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("home");
+        Self::set_up_at(people, folder, root)
+    }
+
+    /// The same in a given folder below `folder`.
+    pub(crate) fn set_up_at(people: &[Person], folder: TempDir, root: PathBuf) -> Self {
+        copy(&template(people), &root);
+        Self {
+            folder: Arc::new(folder),
+            root,
+            port: free_port(),
+            people: people.to_vec(),
+            running: None,
+        }
+    }
+
+    /// Starts it on its port; when it runs, its socket and its ports are open.
+    pub(crate) async fn start(&mut self) {
+        let options = GatewayOptions {
+            home: self.root.clone(),
+            port: Some(self.port),
+            password: Some(Secret::new(PASSWORD)),
+        };
+        let gateway = Gateway::start(options).await.expect("a gateway that starts");
+        let (stop, stopped) = oneshot::channel();
+        let (reloads, reload_requests) = mpsc::channel(1);
+        let serving = tokio::spawn(gateway.run(
+            async {
+                // A dropped handle leaves it running until the runtime ends.
+                if stopped.await.is_err() {
+                    std::future::pending().await
+                }
+            },
+            reload_requests,
+        ));
+        self.running = Some(Running {
+            stop,
+            reloads,
+            serving,
+        });
+    }
+
+    /// Stops it and waits until it is gone.
+    pub(crate) async fn stop(&mut self) {
+        let running = self.running.take().expect("it runs");
+        running.stop.send(()).unwrap();
+        within(running.serving).await.unwrap();
+    }
+
+    /// What SIGHUP does.
+    pub(crate) async fn hang_up(&self) {
+        let running = self.running.as_ref().expect("it runs");
+        running.reloads.send(()).await.unwrap();
+    }
+
+    /// Whoever speaks for this person at the gateway's socket.
+    pub(crate) fn caller(&self, person: Person) -> Caller {
+        assert!(self.people.contains(&person), "{person:?} is hosted here");
+        self.caller_as(&person.principal().to_string())
+    }
+
+    /// The same for anybody hosted here.
+    pub(crate) fn caller_as(&self, who: &str) -> Caller {
+        Caller::new(self.root.join("clawchat.sock"), who)
+    }
+
+    /// The home folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where somebody hosted here has its messages.
+    pub(crate) fn store_of(&self, person: Person) -> PathBuf {
+        Home::at(&self.root).store_dir(&person.principal())
+    }
+
+    /// `host:port`, without a peer id.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The configuration file, changed by hand.
+    pub(crate) fn edit(&self, change: impl FnOnce(&mut Value)) {
+        let path = Home::at(&self.root).config_path();
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut config);
+        fs::write(&path, config.to_string()).unwrap();
+    }
+
+    /// Carries out one administrative request while it does not run.
+    pub(crate) fn offline(&self, request: Value) -> Value {
+        offline(&self.root, request)
+    }
+}
+
+/// Two gateways, the people of the first knowing where those of the second are. Not the other way round.
+pub(crate) async fn pair(here: &[Person], there: &[Person]) -> (Gate, Gate) {
+    let (a, b) = tokio::join!(Gate::of(here), Gate::of(there));
+    for person in here {
+        for peer in there {
+            a.caller(*person).knows(*peer, &b).await;
+        }
+    }
+    (a, b)
+}
+
+fn offline(root: &Path, request: Value) -> Value {
+    let call = Call::from_value(request).expect("a request");
+    run_offline(&Home::at(root), call).expect("it is carried out")
+}
+
+/// A home with these people. Sealing keys is slow, so every home is made once and copied.
+fn template(people: &[Person]) -> PathBuf {
+    static MADE: LazyLock<Mutex<HashMap<Vec<Person>, TempDir>>> = LazyLock::new(Mutex::default);
+    let mut made = MADE.lock().unwrap();
+    let home = made.entry(people.to_vec()).or_insert_with(|| {
+        let folder = tempfile::tempdir().unwrap();
+        for (index, person) in people.iter().enumerate() {
+            let cmd = if index == 0 {
+                "gateway_init"
+            } else {
+                "identity_add"
+            };
+            offline(
+                folder.path(),
+                json!({ "cmd": cmd, "nick": person.nick(), "password": PASSWORD,
+                    "mnemonic": person.mnemonic().expose_words() }),
+            );
+        }
+        folder
+    });
+    home.path().to_owned()
+}
+
+/// Copies a folder with everything in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+/// A port P with P, P/udp and P+1 free at the moment, and given to no other gateway of this process.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let spread = u16::try_from(std::process::id() % 10_000).unwrap() * 2;
+    for _ in 0..1000 {
+        let step = NEXT.fetch_add(2, Ordering::Relaxed);
+        let port = PORTS.start + (spread + step) % (PORTS.end - PORTS.start);
+        let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+            && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port + 1)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+        if free {
+            return port;
+        }
+    }
+    panic!("no free port");
+}

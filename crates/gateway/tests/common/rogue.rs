@@ -1,0 +1,184 @@
+//! Somebody with a node of their own and no manners.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clawchat_identity::{Identity, NodeKey};
+use clawchat_node::{
+    Credentials, ErrorCode, Gatekeeper, Node, NodeConfig, NodeEvent, SessionHandle, SessionOpenError, Stream,
+    StreamError,
+};
+use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent, ChatSender, SignedEnvelope, seal_envelope};
+use clawchat_testkit::{Person, SeededRng, attestation_from};
+use clawchat_types::{Content, Locator, Message, MessageId, PeerId, Principal, UnixMillis, UnixSeconds};
+use tokio::sync::mpsc;
+
+use super::{Gate, within};
+
+/// A node with one identity that does whatever a test tells it.
+pub(crate) struct Rogue {
+    pub(crate) node: Node,
+    pub(crate) events: mpsc::Receiver<NodeEvent>,
+    identity: Identity,
+    credentials: Credentials,
+}
+
+impl Rogue {
+    /// Starts a node. Everybody may open sessions with it.
+    pub(crate) async fn new(identity: Identity) -> Self {
+        let credentials = credentials(&identity);
+        let config = NodeConfig::loopback(*identity.node_key().seed());
+        let door = Arc::new(OpenDoor(credentials.clone()));
+        let (node, events) = Node::start(config, door).await.expect("a node");
+        Self {
+            node,
+            events,
+            identity,
+            credentials,
+        }
+    }
+
+    pub(crate) fn principal(&self) -> Principal {
+        *self.identity.principal()
+    }
+
+    pub(crate) fn key(&self) -> &NodeKey {
+        self.identity.node_key()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        self.node.locators()[0].as_str().to_owned()
+    }
+
+    pub(crate) async fn dial(&self, gate: &Gate) -> PeerId {
+        let locator = Locator::from_host_port(&gate.address()).unwrap();
+        within(self.node.connect(&[locator])).await.unwrap().peer
+    }
+
+    /// A session with somebody hosted by a connected gateway.
+    pub(crate) async fn open(
+        &self,
+        peer: &PeerId,
+        target: Person,
+    ) -> Result<SessionHandle, SessionOpenError> {
+        within(
+            self.node
+                .open_session(peer, self.credentials.clone(), Some(target.principal())),
+        )
+        .await
+    }
+
+    /// Dials and opens a session.
+    pub(crate) async fn session(&self, gate: &Gate, target: Person) -> SessionHandle {
+        let peer = self.dial(gate).await;
+        self.open(&peer, target).await.unwrap()
+    }
+
+    /// Dials, opens a session and a chat in it.
+    pub(crate) async fn chat(&self, gate: &Gate, target: Person) -> Chat {
+        Chat::open(&self.session(gate, target).await).await
+    }
+
+    /// The next session that somebody opens here.
+    pub(crate) async fn visitor(&mut self) -> SessionHandle {
+        within(async {
+            loop {
+                if let NodeEvent::Session(session) = self.events.recv().await.expect("the node runs") {
+                    return session;
+                }
+            }
+        })
+        .await
+    }
+
+    /// A letter in its own name, and signed by it.
+    pub(crate) fn letter(&self, number: u64, to: Person, text: &str) -> SignedEnvelope {
+        let message = letter(number, self.principal(), to.principal(), text);
+        seal_envelope(&message, self.key()).unwrap()
+    }
+}
+
+/// A `chat/1` stream whose sender follows the protocol as far as the test does.
+pub(crate) struct Chat {
+    pub(crate) stream: Stream,
+    sender: ChatSender,
+}
+
+impl Chat {
+    pub(crate) async fn open(session: &SessionHandle) -> Self {
+        Self {
+            stream: session.open_stream(CHAT_LABEL).await.unwrap(),
+            sender: ChatSender::new(),
+        }
+    }
+
+    /// The bytes of a message frame, not sent.
+    pub(crate) fn frame(&mut self, envelope: SignedEnvelope) -> Vec<u8> {
+        let (mut sender, mut bytes) = (ChatSender::new(), Vec::new());
+        sender.queue(0, envelope).unwrap();
+        while sender.poll_write(&mut bytes) {}
+        bytes
+    }
+
+    /// Sends one envelope and waits for what becomes of it.
+    pub(crate) async fn put(&mut self, envelope: SignedEnvelope) -> Result<ChatEvent, StreamError> {
+        self.sender.queue(0, envelope).unwrap();
+        let mut bytes = Vec::new();
+        while self.sender.poll_write(&mut bytes) {}
+        within(async {
+            self.stream.write_all(bytes.into()).await?;
+            loop {
+                if let Some(event) = self.sender.poll_event() {
+                    return Ok(event);
+                }
+                let read = self.stream.read().await.unwrap_or(Err(StreamError::Finished))?;
+                self.sender.handle_bytes(&read).unwrap();
+            }
+        })
+        .await
+    }
+}
+
+/// A message as an honest sender writes it.
+pub(crate) fn letter(number: u64, from: Principal, to: Principal, text: &str) -> Message {
+    let now = now();
+    Message {
+        id: MessageId::new(SeededRng::new(number).bytes()),
+        from,
+        to,
+        from_nick: None,
+        content_type: "text/plain".to_owned(),
+        content: Content::new(text).unwrap(),
+        payload: None,
+        reply_to: None,
+        timestamp: now,
+        sequence: number + 1,
+        expires_at: now.after(Duration::from_secs(3600)),
+    }
+}
+
+fn credentials(identity: &Identity) -> Credentials {
+    let seconds = UnixSeconds(i64::try_from(now().0 / 1000).unwrap());
+    Credentials {
+        node_key: Arc::new(NodeKey::from_seed(*identity.node_key().seed())),
+        attestation: attestation_from(identity, seconds),
+    }
+}
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap())
+}
+
+struct OpenDoor(Credentials);
+
+impl Gatekeeper for OpenDoor {
+    fn credentials_for(&self, _: Option<&Principal>, _: Option<&[u8]>) -> Option<Credentials> {
+        Some(self.0.clone())
+    }
+
+    fn admit(&self, _: &Principal, _: &Principal) -> Result<(), ErrorCode> {
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Peers that break the rules, against real gateways: they get nothing, and nobody else is harmed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod crowds;
+mod letters;
+mod receivers;
+mod streams;

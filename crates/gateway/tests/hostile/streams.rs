@@ -1,0 +1,164 @@
+//! Streams that are no conversation.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clawchat_node::{ErrorCode, StreamError};
+use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent};
+use clawchat_testkit::Person::{Alice, Bob, Dave};
+
+use crate::common::{Chat, Rogue, pair, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_garbage_dies_alone() {
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&b, Bob).await;
+    let mut chat = Chat::open(&session).await;
+    chat.put(rogue.letter(1, Bob, "before")).await.unwrap();
+    for garbage in [
+        // A frame that announces 4 GiB, one of 6 MiB, one that is no CBOR, one of a type only a receiver sends.
+        Bytes::from_static(&[0xff; 64]),
+        Bytes::from_static(&[0x00, 0x60, 0x00, 0x00, 0xa3]),
+        Bytes::from_static(&[0, 0, 0, 3, 0xff, 0x00, 0x61]),
+        Bytes::from_static(&[0, 0, 0, 7, 0xa2, 0x61, b'n', 1, 0x61, b't', 2]),
+    ] {
+        let mut stream = session.open_stream(CHAT_LABEL).await.unwrap();
+        // The gateway may have broken it off before everything is written.
+        let _ = stream.write_all(garbage).await;
+        let end = within(stream.read()).await;
+        assert!(
+            matches!(end, Some(Err(StreamError::Reset(ErrorCode::ProtocolViolation)))),
+            "{end:?}"
+        );
+    }
+    let event = chat.put(rogue.letter(2, Bob, "after")).await.unwrap();
+    assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
+    a.caller(Alice).deliver(Bob.principal(), "honest").await;
+    assert_eq!(b.caller(Bob).texts().await, ["before", "after", "honest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_streams_nobody_asked_for_are_refused_and_the_session_lives() {
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&b, Bob).await;
+    let (mut refused, mut number) = (0, 0);
+    while refused < 1000 {
+        // As many at a time as a session may have, less the one for the last word.
+        let mut streams = Vec::new();
+        while streams.len() < 60 {
+            number += 1;
+            match session.open_stream(&format!("nonsense/{number}")).await {
+                Ok(stream) => streams.push(stream),
+                Err(StreamError::Refused(_)) => break,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        for mut stream in streams {
+            let end = within(stream.read()).await;
+            assert!(
+                matches!(end, Some(Err(StreamError::Reset(ErrorCode::StreamRefused)))),
+                "{end:?}"
+            );
+            refused += 1;
+        }
+    }
+    let mut chat = Chat::open(&session).await;
+    let event = chat.put(rogue.letter(1, Bob, "hello")).await.unwrap();
+    assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
+    a.caller(Alice).deliver(Bob.principal(), "honest").await;
+    assert_eq!(b.caller(Bob).texts().await, ["hello", "honest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_few_conversations_at_a_time_are_accepted_in_one_session() {
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&b, Bob).await;
+    let mut chats = Vec::new();
+    for number in 0..4 {
+        let mut chat = Chat::open(&session).await;
+        chat.put(rogue.letter(number, Bob, &number.to_string()))
+            .await
+            .unwrap();
+        chats.push(chat);
+    }
+    let mut fifth = Chat::open(&session).await;
+    let refused = fifth.put(rogue.letter(9, Bob, "too many")).await;
+    assert_eq!(refused.unwrap_err(), StreamError::Reset(ErrorCode::StreamRefused));
+    // One that ends makes room for another, once the gateway has noticed.
+    drop(chats.pop());
+    crate::common::eventually("there is room again", async || {
+        let mut chat = Chat::open(&session).await;
+        chat.put(rogue.letter(10, Bob, "room")).await.ok()
+    })
+    .await;
+    a.caller(Alice).deliver(Bob.principal(), "honest").await;
+    assert_eq!(
+        b.caller(Bob).texts().await,
+        ["0", "1", "2", "3", "room", "honest"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_announced_and_never_sent_cost_nobody_else_anything() {
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&b, Bob).await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut stream = session.open_stream(CHAT_LABEL).await.unwrap();
+        // The largest that is allowed: 5 MiB and a half are announced, one byte comes.
+        let announced = Bytes::from_static(&[0x00, 0x58, 0x00, 0x00, 0xa3]);
+        within(stream.write_all(announced)).await.unwrap();
+        open.push(stream);
+    }
+    a.caller(Alice).deliver(Bob.principal(), "honest").await;
+    assert_eq!(b.caller(Bob).texts().await, ["honest"]);
+    assert!(!session.is_closed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_never_reads_its_acknowledgements_holds_up_nobody() {
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&b, Bob).await;
+    let mut deaf = Chat::open(&session).await;
+    // The same letter without end, until the gateway takes no more of it: its answers are not read.
+    let frame = deaf.frame(rogue.letter(1, Bob, "read me"));
+    let frames = Bytes::from(frame.repeat(64));
+    let mut written = 0;
+    let stalled = within(async {
+        loop {
+            match tokio::time::timeout(Duration::from_millis(500), deaf.stream.write_all(frames.clone()))
+                .await
+            {
+                Ok(Ok(())) => written += 64,
+                // It stalls, or is broken off.
+                Ok(Err(_)) | Err(_) => return true,
+            }
+            if written >= 100_000 {
+                return false;
+            }
+        }
+    });
+    let (stalled, ()) = tokio::join!(stalled, async {
+        for number in 0..5 {
+            a.caller(Alice)
+                .deliver(Bob.principal(), &format!("honest {number}"))
+                .await;
+        }
+    });
+    assert!(
+        stalled,
+        "{written} letters were taken without an answer being read"
+    );
+    // Another stream of the same session works.
+    let mut chat = Chat::open(&session).await;
+    let event = chat.put(rogue.letter(2, Bob, "I listen")).await.unwrap();
+    assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
+    let mut texts = b.caller(Bob).texts().await;
+    texts.retain(|text| !text.starts_with("honest"));
+    assert_eq!(texts, ["read me", "I listen"]);
+}
