@@ -114,17 +114,14 @@ impl Acl {
     }
 
     /// Keeps somebody out: removes the entry, and where `*` or local access would still let the principal in, denies
-    /// it expressly. `*` removes every entry, so that no remote principal may write. Returns whether anything changed.
+    /// it expressly. `*` removes itself alone: who is listed by name may still write. Returns whether anything changed.
     pub fn deny(&mut self, entry: AllowEntry) -> bool {
         let before = (self.allowed.len(), self.denied.len());
-        match entry {
-            AllowEntry::Any => self.allowed.clear(),
-            AllowEntry::Principal(principal) => {
-                self.allowed.retain(|allowed| *allowed != entry);
-                if self.admits_remote(&principal) || self.admits_local(&principal) {
-                    self.denied.push(principal);
-                }
-            }
+        self.allowed.retain(|allowed| *allowed != entry);
+        if let AllowEntry::Principal(principal) = entry
+            && (self.admits_remote(&principal) || self.admits_local(&principal))
+        {
+            self.denied.push(principal);
         }
         (self.allowed.len(), self.denied.len()) != before
     }
@@ -168,10 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn denying_everybody_leaves_nobody_remote() {
+    fn denying_everybody_keeps_those_listed_by_name() {
         let mut acl = Acl::new(true, vec![AllowEntry::Any, listed(1)], vec![]);
         assert!(acl.deny(AllowEntry::Any));
-        assert!(!acl.admits_remote(&who(1)));
+        assert!(acl.admits_remote(&who(1)));
+        assert!(!acl.admits_remote(&who(2)));
         assert!(!acl.deny(AllowEntry::Any));
     }
 
