@@ -81,6 +81,12 @@ fn perform(
             config: lock.home().config_path(),
         }
         .into()),
+        Request::GatewaySet { port } => {
+            setup::set_port(lock, config, port)?;
+            Ok(changed(
+                json!({ "status": "changed", "p2pPort": config.p2p_port() }),
+            ))
+        }
         Request::IdentityList => Ok(Applied::asked(list(config, loaded))),
         Request::IdentityAdd {
             nick,
@@ -249,7 +255,8 @@ pub fn run_offline(home: &Home, call: Call) -> Result<Value, Failure> {
             let (_, created) = setup::recover(lock, configured(lock)?, words(&mnemonic)?, request)?;
             Ok(made(created).result)
         }),
-        request @ (Request::IdentityList
+        request @ (Request::GatewaySet { .. }
+        | Request::IdentityList
         | Request::IdentityAdd { .. }
         | Request::IdentityRemove { .. }
         | Request::IdentityAllow { .. }

@@ -252,6 +252,30 @@ fn our_own_keys_are_read_and_checked() {
 }
 
 #[test]
+fn the_port_can_be_changed_and_nothing_else_changes_with_it() {
+    let mut config = minimal();
+    let before = config.to_text();
+    config.set_p2p_port(9100).unwrap();
+    assert_eq!(config.p2p_port(), 9100);
+    assert!(matches!(config.set_p2p_port(0), Err(EditError::Invalid(_))));
+    assert_eq!(config.p2p_port(), 9100);
+    config.set_p2p_port(9000).unwrap();
+    assert_eq!(config.to_text(), before);
+}
+
+#[test]
+fn denying_everybody_keeps_those_allowed_by_name() {
+    let carol = PeerPattern::new(CAROL);
+    let mut config = minimal();
+    config.deny("alice", &PeerPattern::Any).unwrap();
+    config.allow("alice", &carol).unwrap();
+    config.allow("alice", &PeerPattern::Any).unwrap();
+    assert!(config.deny("alice", &PeerPattern::Any).unwrap());
+    assert_eq!(config.identities()[0].allowed_remote_peers, [carol]);
+    assert!(!config.deny("alice", &PeerPattern::Any).unwrap());
+}
+
+#[test]
 fn allow_and_deny_edit_both_lists() {
     let carol = PeerPattern::new(CAROL);
     let mut config = minimal();

@@ -98,7 +98,7 @@ fn what_fails_leaves_no_half_folder() {
             },
             ErrorCode::InvalidRequest,
         ),
-        (create(None), ErrorCode::InvalidRequest),
+        (create(None), ErrorCode::PasswordRequired),
     ] {
         assert_eq!(run(&home, request).unwrap_err().code, code);
         assert!(!home.exists());
@@ -116,6 +116,18 @@ fn what_fails_leaves_no_half_folder() {
         ErrorCode::NotRunning
     );
     assert!(!home.exists());
+}
+
+#[test]
+fn the_port_is_kept_in_the_configuration() {
+    let (_dir, home) = new_home();
+    let set = |port| run(&home, Request::GatewaySet { port });
+    assert_eq!(set(9100).unwrap_err().code, ErrorCode::NotInitialized);
+    run(&home, init(Some(PASSWORD), None)).unwrap();
+    assert_eq!(set(9100).unwrap(), json!({"status": "changed", "p2pPort": 9100}));
+    assert_eq!(GatewayConfig::load(&home).unwrap().p2p_port(), 9100);
+    assert_eq!(set(0).unwrap_err().code, ErrorCode::InvalidRequest);
+    assert_eq!(GatewayConfig::load(&home).unwrap().p2p_port(), 9100);
 }
 
 #[test]

@@ -188,6 +188,11 @@ requests! {
         /// Whether a folder of the single-identity layout is taken over.
         migrate / "migrate": Option<bool>,
     };
+    /// `gateway_set`: changes what the configuration says of the gateway itself.
+    GatewaySet = "gateway_set" {
+        /// The P2P port, from the daemon's next start on.
+        port / "port": u16,
+    };
     /// `identity_list`: the hosted identities.
     IdentityList = "identity_list";
     /// `identity_add`: hosts another identity, new, recovered or already in the folder.
@@ -299,6 +304,7 @@ impl Request {
             | Self::Stop
             | Self::Reload
             | Self::GatewayInit { .. }
+            | Self::GatewaySet { .. }
             | Self::IdentityList
             | Self::IdentityAdd { .. }
             | Self::IdentityRemove { .. }

@@ -182,6 +182,10 @@ fn administration() -> Vec<(Request, Value)> {
             json!({"cmd": "gateway_init", "port": 9000, "nick": "al", "network": "mainnet", "password": "secret",
                    "mnemonic": "secret", "migrate": false}),
         ),
+        (
+            Request::GatewaySet { port: 9100 },
+            json!({"cmd": "gateway_set", "port": 9100}),
+        ),
         (Request::IdentityList, json!({"cmd": "identity_list"})),
         (
             Request::IdentityAdd {

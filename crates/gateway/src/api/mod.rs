@@ -3,6 +3,7 @@
 mod identities;
 mod messages;
 mod peers;
+mod reading;
 mod render;
 mod status;
 mod subscribe;
@@ -97,7 +98,7 @@ impl Api {
                 unread,
                 after,
             } => {
-                let wanted = messages::Wanted {
+                let wanted = reading::Wanted {
                     since,
                     from,
                     limit,
@@ -106,8 +107,8 @@ impl Api {
                 };
                 self.recv(&self.acting(who)?, wanted, timeout).await?
             }
-            Request::Inbox { after, limit } => self.inbox(&self.acting(who)?, after, limit)?.into(),
-            Request::Outbox { after, limit } => self.outbox(&self.acting(who)?, after, limit)?.into(),
+            Request::Inbox { after, limit } => self.inbox(&self.acting(who)?, after, limit).await?.into(),
+            Request::Outbox { after, limit } => self.outbox(&self.acting(who)?, after, limit).await?.into(),
             Request::Subscribe { after, from, events } => {
                 self.subscribe(&self.acting(who)?, after, from.as_deref(), &events)?
             }
@@ -150,7 +151,8 @@ impl Api {
             | Request::IdentityClearNick { .. }
             | Request::IdentityCreate { .. }
             | Request::IdentityRecover { .. }
-            | Request::GatewayInit { .. }) => self.administer(who, request).await?.into(),
+            | Request::GatewayInit { .. }
+            | Request::GatewaySet { .. }) => self.administer(who, request).await?.into(),
             Request::InviteCreate { .. } | Request::InviteList | Request::InviteRevoke { .. } => {
                 return Err(
                     Failure::new(ErrorCode::Unsupported, "this daemon has no managed invites")

@@ -66,6 +66,19 @@ impl GatewayConfig {
         Ok(check::recheck(document)?)
     }
 
+    /// Sets the port of the P2P listeners.
+    ///
+    /// # Errors
+    /// [`EditError::Invalid`] for port 0.
+    pub fn set_p2p_port(&mut self, port: u16) -> Result<(), EditError> {
+        if port == self.p2p_port {
+            return Ok(());
+        }
+        self.edit(|document| {
+            document.insert(key::P2P_PORT.to_owned(), json!(port));
+        })
+    }
+
     /// Adds an identity behind the others.
     ///
     /// # Errors

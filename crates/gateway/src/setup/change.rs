@@ -63,6 +63,14 @@ pub fn deny(lock: &HomeLock, config: &mut GatewayConfig, who: &str, peer: &str) 
     Ok(index)
 }
 
+/// Sets the P2P port of the configuration. A running daemon keeps the one it has.
+///
+/// # Errors
+/// [`EditError::Invalid`] for port 0, and the IO error.
+pub fn set_port(lock: &HomeLock, config: &mut GatewayConfig, port: u16) -> Result<(), SetupError> {
+    edit(lock, config, |config| config.set_p2p_port(port))
+}
+
 /// Names an identity. The name is kept in the configuration, which wins over the one sealed with the keys, so
 /// no password is needed.
 ///

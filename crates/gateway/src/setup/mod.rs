@@ -20,7 +20,7 @@ use clawchat_types::{Network, Nick, Principal};
 
 use crate::config::PeerPattern;
 
-pub use self::change::{allow, clear_nick, deny, remove, set_aside, set_nick};
+pub use self::change::{allow, clear_nick, deny, remove, set_aside, set_nick, set_port};
 pub use self::create::{add_identity, create, init, recover};
 pub use self::error::SetupError;
 pub use self::facts::{PublicFacts, display_name, show};
