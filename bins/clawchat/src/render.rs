@@ -4,7 +4,7 @@
 
 use std::io::{self, Write as _};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::OutputFormat;
 use crate::failure::{Failure, Outcome};
@@ -66,6 +66,28 @@ impl Screen {
     pub(crate) fn note(self, text: &str) {
         if self.is_text() {
             warn(text);
+        }
+    }
+
+    /// An answer that worked, but not quite as the caller may think: programs find that in its `warnings`, people on
+    /// stderr.
+    pub(crate) fn with_warnings(self, mut answer: Value, warnings: &[String]) -> Value {
+        for warning in warnings {
+            self.note(&format!("warning: {warning}"));
+        }
+        if let Some(object) = answer.as_object_mut()
+            && !warnings.is_empty()
+        {
+            object.insert("warnings".to_owned(), json!(warnings));
+        }
+        answer
+    }
+
+    /// Something that is not as the caller may think, while a stream of answers goes on: a line on stderr.
+    pub(crate) fn warning(self, text: &str) {
+        match self.format {
+            OutputFormat::Text => warn(&format!("warning: {text}")),
+            OutputFormat::Json => warn(&json!({ "warning": text }).to_string()),
         }
     }
 

@@ -110,6 +110,8 @@ fn after_a_restart_it_goes_on_behind_the_last_message() {
                 let _ = subscribed.try_send(request.clone());
                 Answer::Lines(vec![event(2), event(3), json!({"event": "peer"}), event(4)])
             }
+            Some("status") => ok(json!({"principal": "stacks:STB", "inboxCount": 4})),
+            Some("inbox") => ok(json!([])),
             _ => failed("unknown_command", Value::Null),
         }
     });
@@ -129,8 +131,28 @@ fn a_restart_before_the_first_message_loses_none() {
         std::thread::yield_now();
     }
     drop(first);
-    let _second = FakeDaemon::start(&machine.data_dir(), daemon_with(0, vec![7, 8], false));
+    let _second = FakeDaemon::start(&machine.data_dir(), daemon_with(8, vec![7, 8], false));
     assert!(watching.next().contains("number 8"));
+    assert_eq!(watching.end_with("INT"), 0);
+}
+
+#[test]
+fn a_replaced_inbox_is_followed_from_its_newest_message() {
+    let machine = Machine::new();
+    let first = FakeDaemon::start(&machine.data_dir(), daemon_with(0, vec![1, 2, 3], true));
+    let mut command = machine.command(&["watch"]);
+    let mut child = command.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut watching = Watching { child, lines };
+    for number in 1..=3 {
+        assert!(watching.next().contains(&format!("number {number}")));
+    }
+    drop(first);
+    let _second = FakeDaemon::start(&machine.data_dir(), daemon_with(1, vec![1, 2], false));
+    assert!(watching.next().contains("number 2"));
+    let said: Value = serde_json::from_str(&stderr.next().unwrap().unwrap()).unwrap();
+    assert!(said["warning"].as_str().unwrap().contains("replaced"), "{said}");
     assert_eq!(watching.end_with("INT"), 0);
 }
 

@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, args: &WatchArgs) -> Outcome {
             return Err(failure);
         }
         context.screen.note("(the daemon is away; waiting for it)");
-        link = reconnect(context)?;
+        link = reconnect(context, &mut cursor)?;
         context.screen.note("(the daemon is back)");
     }
 }
@@ -84,11 +84,11 @@ fn follow(context: &Context, args: &WatchArgs, link: Link, cursor: &mut u64) -> 
 }
 
 /// Waits for the daemon to be back, for as long as it takes.
-fn reconnect(context: &Context) -> Outcome<Link> {
+fn reconnect(context: &Context, cursor: &mut u64) -> Outcome<Link> {
     let mut pause = FIRST_PAUSE;
     loop {
         thread::sleep(pause);
-        match Link::try_open(&context.settings.socket()) {
+        match again(context, cursor) {
             Ok(Some(link)) => return Ok(link),
             Ok(None) => {}
             Err(failure) if is_passing(&failure) => {}
@@ -96,6 +96,22 @@ fn reconnect(context: &Context) -> Outcome<Link> {
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// The daemon, if it is back. Should its inbox be another one by now, in which arrivals are counted anew, then it
+/// is followed from its newest message on: behind the old cursor nothing would come for a long time.
+fn again(context: &Context, cursor: &mut u64) -> Outcome<Option<Link>> {
+    let Some(mut link) = Link::try_open(&context.settings.socket())? else {
+        return Ok(None);
+    };
+    let newest = newest(context, &mut link)?;
+    if newest < *cursor {
+        context.screen.warning(&format!(
+            "the inbox was replaced: its newest message is number {newest}, the last one shown was {cursor}; only what comes now is shown"
+        ));
+        *cursor = newest;
+    }
+    Ok(Some(link))
 }
 
 /// Whether it may be over by itself: the daemon goes, comes, or has too much to do.
