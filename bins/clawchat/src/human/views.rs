@@ -77,13 +77,22 @@ pub(crate) fn peer(peers: &Value) -> String {
             optional(peer, "alias"),
             text(peer, "principal"),
             if connected { "connected".to_owned() } else { seen },
-            optional(peer, "address"),
+            first_address(peer),
         ]);
     }
     if rows.is_empty() {
         return "No peers yet. Add one: clawchat peers add PRINCIPAL ADDRESS --alias NAME".to_owned();
     }
     columns(&rows)
+}
+
+/// The first of a peer's addresses, and how many more there are.
+fn first_address(peer: &Value) -> String {
+    let all = optional(peer, "address");
+    match all.split_once(',') {
+        Some((first, more)) => format!("{first} (+{} more)", more.split(',').count()),
+        None => all,
+    }
 }
 
 /// Who answered at an address.
@@ -407,6 +416,8 @@ mod tests {
         );
         let peers = json!([{"principal": "stacks:STB", "address": "/a", "alias": "bob", "lastSeen": 0, "connected": true}]);
         assert_eq!(peer(&peers), "bob  stacks:STB  connected  /a\n");
+        let peers = json!([{"principal": "stacks:STB", "address": "/a,/b,/c", "connected": true}]);
+        assert_eq!(peer(&peers), "-  stacks:STB  connected  /a (+2 more)\n");
         assert!(peer(&json!([])).starts_with("No peers yet."));
     }
 
