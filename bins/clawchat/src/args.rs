@@ -118,13 +118,13 @@ pub(crate) enum Command {
 /// `up`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct UpArgs {
-    /// TCP and QUIC port; WebSocket takes the next one
-    #[arg(long, value_name = "PORT")]
+    /// TCP and QUIC port, kept in the configuration; WebSocket takes the next one
+    #[arg(long, value_name = "PORT", value_parser = values::port)]
     pub(crate) port: Option<u16>,
-    /// Nickname of a newly created identity
+    /// Nickname of the identity
     #[arg(long, value_name = "NICK")]
     pub(crate) nick: Option<String>,
-    /// Create a mainnet identity (SP…) instead of a testnet one (ST…)
+    /// A mainnet identity (SP…) instead of a testnet one (ST…)
     #[arg(long)]
     pub(crate) mainnet: bool,
 }
@@ -154,7 +154,7 @@ pub(crate) enum GatewayCommand {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct InitArgs {
     /// TCP and QUIC port; WebSocket takes the next one
-    #[arg(long, value_name = "PORT", default_value_t = 9000)]
+    #[arg(long, value_name = "PORT", value_parser = values::port, default_value_t = 9000)]
     pub(crate) port: u16,
     /// Nickname of the first identity
     #[arg(long, value_name = "NICK")]
@@ -281,9 +281,9 @@ pub(crate) struct StartArgs {
     #[arg(long)]
     pub(crate) foreground: bool,
     /// TCP and QUIC port for this run, instead of the configured one
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = values::port)]
     pub(crate) port: Option<u16>,
-    /// Wake OpenClaw for messages, whatever the configuration says
+    /// Wake OpenClaw for messages, whatever the configuration says (without effect in this version)
     #[arg(long)]
     pub(crate) openclaw_wake: bool,
 }

@@ -60,6 +60,95 @@ fn starting_answers_with_the_daemons_facts() {
 }
 
 #[test]
+fn a_flag_without_effect_is_said_to_be_one() {
+    let machine = Machine::with_daemon_program(Some(STARTED));
+    gateway_in(&machine.data_dir());
+    let ended = machine.run(&["daemon", "start", "--openclaw-wake"]);
+    let warnings = &ended.json()["warnings"];
+    assert!(
+        warnings[0].as_str().unwrap().contains("--openclaw-wake"),
+        "{warnings}"
+    );
+    assert_eq!(ended.stderr, "");
+    let text = machine.run(&["--output", "text", "daemon", "start", "--openclaw-wake"]);
+    assert!(
+        text.stderr.starts_with("warning: --openclaw-wake"),
+        "{}",
+        text.stderr
+    );
+}
+
+const TESTNET: &str = "stacks:ST3JJPDR32NBV4W4810F9S8AW2ESRMJHG9KPRBSM2";
+
+/// A daemon of the testnet on port 9000 that does what it is told.
+fn testnet_daemon(request: &Value) -> Answer {
+    match request["cmd"].as_str() {
+        Some("status") => ok(json!({
+            "principal": TESTNET, "p2pPort": 9000, "loadedIdentities": [{"principal": TESTNET, "nick": "al"}],
+        })),
+        Some("identity_list") => ok(json!({"identities": [{"principal": TESTNET}]})),
+        _ => ok(json!({})),
+    }
+}
+
+#[test]
+fn up_keeps_what_its_flags_say_of_a_running_daemon() {
+    let machine = Machine::new();
+    let daemon = FakeDaemon::start(&machine.data_dir(), testnet_daemon);
+    let up = machine.run(&["up", "--nick", "al", "--port", "9100"]).json();
+    assert_eq!((&up["p2pPort"], &up["nick"]), (&json!(9000), &json!("al")));
+    assert_eq!(up["network"], "testnet");
+    let warning = up["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("9100 counts from its next start"), "{warning}");
+    assert_eq!(
+        daemon.asked(),
+        [
+            json!({"cmd": "identity_set_nick", "nick": "al"}),
+            json!({"cmd": "gateway_set", "port": 9100}),
+            json!({"cmd": "status"}),
+        ]
+    );
+    let same = machine.run(&["up", "--port", "9000"]).json();
+    assert_eq!(same["warnings"], Value::Null);
+    let text = machine.run(&["--output", "text", "up", "--port", "9100"]);
+    assert!(
+        text.stderr
+            .starts_with("warning: the running daemon stays on port 9000"),
+        "{}",
+        text.stderr
+    );
+}
+
+#[test]
+fn up_does_not_move_a_gateway_to_another_network() {
+    let machine = Machine::new();
+    let daemon = FakeDaemon::start(&machine.data_dir(), testnet_daemon);
+    machine
+        .run(&["up", "--mainnet", "--nick", "al", "--port", "9100"])
+        .error(5, "wrong_network");
+    assert_eq!(daemon.asked(), [json!({"cmd": "identity_list"})]);
+}
+
+#[test]
+fn up_sets_the_port_of_a_stopped_gateway_before_it_starts() {
+    let script = format!(
+        r#"if test "$3" = offline; then read -r line; echo "$line" >> "$2/asked"; echo '{{"ok":true,"data":{{}}}}'; exit; fi
+        cp "$2/asked" "$2/asked-before-start"; echo "$@" >> "$2/started"; {STARTED}"#
+    );
+    let machine = Machine::with_daemon_program(Some(&script));
+    gateway_in(&machine.data_dir());
+    // The script serves no socket, so there is no status to tell.
+    assert_eq!(machine.run(&["up", "--port", "9100"]).code, 3);
+    let asked = fs::read_to_string(machine.data_dir().join("asked-before-start")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&asked).unwrap(),
+        json!({"cmd": "gateway_set", "port": 9100})
+    );
+    let started = fs::read_to_string(machine.data_dir().join("started")).unwrap();
+    assert!(!started.contains("--port"), "{started}");
+}
+
+#[test]
 fn a_password_goes_over_stdin_and_never_through_arguments() {
     let machine = Machine::with_daemon_program(Some(&format!("echo \"$@\" >&2; cat >&2; {STARTED}")));
     gateway_in(&machine.data_dir());

@@ -25,6 +25,14 @@ impl Millis {
     }
 }
 
+/// A port others can be told.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a port, 1 to 65535".to_owned()),
+        Ok(port) => Ok(port),
+    }
+}
+
 /// Seconds, with a fraction if wanted: `5`, `0.25`.
 pub(super) fn seconds(text: &str) -> Result<Millis, String> {
     scaled(text, 1000)
@@ -87,6 +95,15 @@ fn scaled(text: &str, unit_millis: u64) -> Result<Millis, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_a_number_others_can_connect_to() {
+        assert_eq!(port("1"), Ok(1));
+        assert_eq!(port("65535"), Ok(65535));
+        for bad in ["0", "65536", "-1", "http", ""] {
+            assert!(port(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn seconds_take_fractions_and_nothing_else() {

@@ -35,9 +35,13 @@ pub(super) fn start(context: &Context, args: &StartArgs) -> Outcome {
         return Err(program::become_daemon(&settings.home, &launch));
     }
     let event = program::start(&settings.home, &launch)?;
-    context
-        .screen
-        .answer(&with_status("started", without_event(event)), human::started)
+    let mut warnings = Vec::new();
+    if args.openclaw_wake {
+        warnings.push("--openclaw-wake has no effect in this version".to_owned());
+    }
+    let answer = with_status("started", without_event(event));
+    let answer = context.screen.with_warnings(answer, &warnings);
+    context.screen.answer(&answer, human::started)
 }
 
 /// `daemon stop`.

@@ -1,12 +1,12 @@
 //! `up`: from nothing to a gateway others can reach, in one command that can be repeated.
 
-use clawchat_ipc::Request;
-use clawchat_types::Network;
+use clawchat_ipc::{ErrorCode, Request};
+use clawchat_types::{Network, Principal};
 use serde_json::{Map, Value};
 
 use super::{Context, daemon, setup};
 use crate::args::UpArgs;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::human;
 use crate::link::Link;
 use crate::program::{self, Launch};
@@ -32,52 +32,40 @@ pub(super) fn run(context: &Context, args: &UpArgs) -> Outcome {
     answer.insert("created".to_owned(), Value::Bool(false));
     answer.insert("started".to_owned(), Value::Bool(false));
 
-    let running = match Link::try_open(&settings.socket())? {
-        Some(link) => Some(link),
-        None => {
-            if !settings.home.join("gateway-config.json").exists() {
-                let created = create(context, args)?;
-                answer.insert("created".to_owned(), Value::Bool(true));
-                take(
-                    &mut answer,
-                    &created,
-                    &[
-                        "principal",
-                        "address",
-                        "nick",
-                        "network",
-                        "mnemonic",
-                        "passwordFile",
-                    ],
-                );
-            }
-            None
-        }
-    };
-    let mut link = match running {
-        Some(link) => {
-            if args.port.is_some() {
-                context
-                    .screen
-                    .note("The daemon is running already; --port counts from its next start.");
-            }
-            link
+    let running = Link::try_open(&settings.socket())?;
+    if running.is_some() || settings.home.join("gateway-config.json").exists() {
+        change(context, args)?;
+    } else {
+        let created = create(context, args)?;
+        answer.insert("created".to_owned(), Value::Bool(true));
+        take(
+            &mut answer,
+            &created,
+            &["principal", "address", "nick", "mnemonic", "passwordFile"],
+        );
+    }
+    let mut warnings = Vec::new();
+    let status = match running {
+        Some(mut link) => {
+            let status = daemon::status_of(&mut link, context.acting())?;
+            warnings.extend(port_that_waits(args, &status));
+            status
         }
         None => {
             let launch = Launch {
-                port: args.port,
-                openclaw_wake: false,
                 password: daemon::password_for(settings)?,
+                ..Launch::default()
             };
             let event = program::start(&settings.home, &launch)?;
             answer.insert("started".to_owned(), Value::Bool(true));
             take(&mut answer, &event, &SHOWN);
-            context.link()?
+            daemon::status_of(&mut context.link()?, context.acting())?
         }
     };
-    let status = daemon::status_of(&mut link, context.acting())?;
     take(&mut answer, &status, &SHOWN);
-    context.screen.answer(&Value::Object(answer), human::up)
+    describe(&mut answer, &status);
+    let answer = context.screen.with_warnings(Value::Object(answer), &warnings);
+    context.screen.answer(&answer, human::up)
 }
 
 /// A new gateway. Without a password the daemon's side draws one and keeps it beside the keys.
@@ -92,6 +80,69 @@ fn create(context: &Context, args: &UpArgs) -> Outcome<Value> {
         migrate: Some(true),
     };
     setup::admin(context, request)
+}
+
+/// What the flags say of a gateway that is there: checked first, then kept in its configuration.
+fn change(context: &Context, args: &UpArgs) -> Outcome {
+    let nick = args.nick.as_deref().map(setup::parsed_nick).transpose()?;
+    if args.mainnet {
+        refuse_testnet(&setup::admin(context, Request::IdentityList {})?)?;
+    }
+    if let Some(nick) = nick {
+        setup::admin(context, Request::IdentitySetNick { nick, password: None })?;
+    }
+    if let Some(port) = args.port {
+        setup::admin(context, Request::GatewaySet { port })?;
+    }
+    Ok(())
+}
+
+/// A gateway is on one network for good.
+fn refuse_testnet(list: &Value) -> Outcome {
+    let identities = list.get("identities").and_then(Value::as_array);
+    let hosted = identities.into_iter().flatten().find_map(network_of);
+    if hosted == Some(Network::Testnet) {
+        return Err(Failure::new(
+            ErrorCode::WrongNetwork,
+            "this gateway is on the testnet; --mainnet cannot change that",
+        )
+        .hint("leave --mainnet out, or set up a second gateway in another --data-dir"));
+    }
+    Ok(())
+}
+
+/// The network of whatever has a principal.
+fn network_of(object: &Value) -> Option<Network> {
+    let principal: Principal = object.get("principal")?.as_str()?.parse().ok()?;
+    Some(principal.network())
+}
+
+/// What to say when a running daemon listens on another port than was asked for.
+fn port_that_waits(args: &UpArgs, status: &Value) -> Option<String> {
+    let wanted = args.port?;
+    let current = status.get("p2pPort").and_then(Value::as_u64)?;
+    (current != u64::from(wanted)).then(|| {
+        format!(
+            "the running daemon stays on port {current}; {wanted} counts from its next start: clawchat daemon stop, then clawchat up"
+        )
+    })
+}
+
+/// Nickname and network of whoever the answer is about.
+fn describe(answer: &mut Map<String, Value>, status: &Value) {
+    let principal = status.get("principal").filter(|principal| principal.is_string());
+    let loaded = status.get("loadedIdentities").and_then(Value::as_array);
+    let nick = loaded
+        .into_iter()
+        .flatten()
+        .find(|identity| identity.get("principal") == principal)
+        .and_then(|identity| identity.get("nick"));
+    if let Some(nick) = nick.filter(|nick| nick.is_string()) {
+        answer.insert("nick".to_owned(), nick.clone());
+    }
+    if let Some(network) = network_of(status) {
+        answer.insert("network".to_owned(), Value::from(network.to_string()));
+    }
 }
 
 fn take(answer: &mut Map<String, Value>, from: &Value, fields: &[&str]) {
