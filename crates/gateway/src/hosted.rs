@@ -1,6 +1,6 @@
 //! One identity while it is served: its keys, its store and whoever waits for something of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::claims::Claims;
 use crate::clock;
 use crate::delivery::Conversation;
 use crate::peer_records::PeerRecords;
@@ -50,7 +51,7 @@ pub(crate) struct Hosted {
     events: broadcast::Sender<Event>,
     receipts: Receipts,
     conversations: Mutex<BTreeMap<Principal, Arc<Conversation>>>,
-    claimed: Mutex<BTreeSet<u64>>,
+    claims: Mutex<Claims>,
     peers: PeerRecords,
     stop: CancellationToken,
 }
@@ -80,7 +81,7 @@ impl Hosted {
             events: broadcast::Sender::new(EVENT_BACKLOG),
             receipts: Receipts::default(),
             conversations: Mutex::default(),
-            claimed: Mutex::default(),
+            claims: Mutex::default(),
             peers,
             stop,
         })
@@ -201,9 +202,9 @@ impl Hosted {
         lock(&self.conversations)
     }
 
-    /// Inbox entries that an unfinished `recv --unread` is about to hand out.
-    pub(crate) fn claimed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        lock(&self.claimed)
+    /// The unread messages that are on their way to callers.
+    pub(crate) fn claims(&self) -> MutexGuard<'_, Claims> {
+        lock(&self.claims)
     }
 
     /// Whom it knows, and the turn to change that.

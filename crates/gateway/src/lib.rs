@@ -8,6 +8,7 @@
 mod addresses;
 pub mod admin;
 mod api;
+mod claims;
 mod clock;
 pub mod config;
 mod delivery;

@@ -1,19 +1,17 @@
-//! `send`, `reply`, `ask`, `recv`, `inbox`, `outbox`.
+//! `send`, `reply`, `ask`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clawchat_ipc::{ErrorCode, Failure, MAX_FRAME_BYTES, OnWritten, Reply};
+use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_router::DEFAULT_EXPIRY;
 use clawchat_snap2p::chat::MAX_PAYLOAD_DEPTH;
-use clawchat_store::{InboxEntry, MAX_MARKS, OutboundDraft, OutboxEntry, Write};
-use clawchat_types::{Content, MessageId, Payload, Principal, UnixMillis};
+use clawchat_store::{InboxEntry, OutboundDraft, Write};
+use clawchat_types::{Content, MessageId, Payload, Principal};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::render::{self, Waiting};
-use super::{Answer, Api, storage};
+use super::{Api, render, storage};
 use crate::clock;
 use crate::delivery;
 use crate::hosted::{Hosted, in_future};
@@ -26,12 +24,7 @@ const MAX_EXPIRY: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// How long `ask` waits when the caller does not say.
 const ASK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait of one request: a day. Longer ones are cut, so that deadlines cannot overflow.
-const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Entries read from the store at a time.
-const PAGE: usize = 256;
-/// Most bytes of JSON in one answer, with room for its frame.
-const MAX_ANSWER_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
-
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A message as a caller wants it sent.
 pub(super) struct Draft {
     pub(super) to: String,
@@ -39,15 +32,6 @@ pub(super) struct Draft {
     pub(super) payload: Option<Value>,
     pub(super) reply_to: Option<MessageId>,
     pub(super) expires: Option<Duration>,
-}
-
-/// Which messages a caller wants to have.
-pub(super) struct Wanted {
-    pub(super) since: Option<UnixMillis>,
-    pub(super) from: Option<String>,
-    pub(super) limit: Option<u64>,
-    pub(super) unread: bool,
-    pub(super) after: Option<u64>,
 }
 
 impl Api {
@@ -138,74 +122,6 @@ impl Api {
         }
     }
 
-    pub(super) async fn recv(
-        &self,
-        hosted: &Arc<Hosted>,
-        wanted: Wanted,
-        timeout: Option<Duration>,
-    ) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + timeout.unwrap_or_default().min(MAX_WAIT);
-        let from = wanted
-            .from
-            .as_deref()
-            .map(|from| self.sender(hosted, from))
-            .transpose()?;
-        let mut arrivals = hosted.arrivals();
-        loop {
-            arrivals.borrow_and_update();
-            let page = collect(hosted, &wanted, from.as_ref())?;
-            let late = Instant::now() >= deadline;
-            if !page.entries.is_empty() || late {
-                return Ok(self.hand_out(hosted, page, wanted.unread));
-            }
-            tokio::select! {
-                changed = arrivals.changed() => if changed.is_err() { return Err(Failure::stopping()) },
-                () = tokio::time::sleep_until(deadline) => {}
-                () = hosted.stop().cancelled() => return Err(no_longer_served(hosted)),
-            }
-        }
-    }
-
-    pub(super) fn inbox(
-        &self,
-        hosted: &Arc<Hosted>,
-        after: Option<u64>,
-        limit: Option<u64>,
-    ) -> Result<Value, Failure> {
-        let wanted = Wanted {
-            since: None,
-            from: None,
-            limit,
-            unread: false,
-            after,
-        };
-        Ok(Value::Array(collect(hosted, &wanted, None)?.values))
-    }
-
-    pub(super) fn outbox(
-        &self,
-        hosted: &Arc<Hosted>,
-        after: Option<u64>,
-        limit: Option<u64>,
-    ) -> Result<Value, Failure> {
-        let store = hosted.store().store();
-        let mut waiting: HashMap<Principal, Waiting> = HashMap::new();
-        let mut values = Values::new(limit);
-        let mut cursor = after.unwrap_or(0);
-        loop {
-            let page = store.outbox(cursor, PAGE).map_err(|error| storage(&error))?;
-            let Some(last) = page.last() else { break };
-            cursor = last.position;
-            for entry in &page {
-                let value = render::outbox_entry(entry, waiting_for(hosted, &mut waiting, entry)?);
-                if !values.push(value)? {
-                    return Ok(Value::Array(values.list));
-                }
-            }
-        }
-        Ok(Value::Array(values.list))
-    }
-
     /// Writes a message into the outbox. Nothing is awaited before the write is submitted, so that pipelined
     /// requests keep their order.
     async fn enqueue(
@@ -240,33 +156,10 @@ impl Api {
         delivery::nudge(&self.gateway, hosted, &to);
         Ok((id, receipt))
     }
-
-    /// Turns the entries into an answer; unread ones count as read once the answer has reached the caller.
-    fn hand_out(&self, hosted: &Arc<Hosted>, page: Page, unread: bool) -> Answer {
-        let value = Value::Array(page.values);
-        if !unread || page.entries.is_empty() {
-            return value.into();
-        }
-        let (gateway, hosted) = (Arc::clone(&self.gateway), Arc::clone(hosted));
-        let claim = Claim {
-            hosted,
-            arrivals: page.entries,
-            read: false,
-        };
-        let on_written = OnWritten::new(move |written| {
-            if written {
-                gateway.tasks.spawn(claim.mark_read());
-            }
-        });
-        Answer::Reply(Reply::OnceThen {
-            result: Ok(value),
-            on_written,
-        })
-    }
 }
 
 /// What those who wait hear when their identity is removed. When the whole daemon stops, they hear that first.
-fn no_longer_served(hosted: &Hosted) -> Failure {
+pub(super) fn no_longer_served(hosted: &Hosted) -> Failure {
     Failure::new(
         ErrorCode::NoSuchIdentity,
         format!("{} is no longer served here", hosted.principal()),
@@ -346,155 +239,4 @@ fn next_in_inbox(hosted: &Hosted, cursor: &mut u64) -> Result<Option<InboxEntry>
         *cursor = entry.arrival;
     }
     Ok(entry)
-}
-
-/// Messages found for a caller, and the arrivals of those claimed for it.
-struct Page {
-    values: Vec<Value>,
-    entries: Vec<u64>,
-}
-
-/// Finds what a caller wants, in the order of arrival. Unread messages are claimed: no other call gets them
-/// unless this answer is lost.
-fn collect(hosted: &Hosted, wanted: &Wanted, from: Option<&Principal>) -> Result<Page, Failure> {
-    let store = hosted.store().store();
-    let mut cursor = wanted.after.unwrap_or(0);
-    if let Some(since) = wanted.since {
-        cursor = cursor.max(store.arrival_at(since).map_err(|error| storage(&error))?);
-    }
-    let mut claimed = wanted.unread.then(|| hosted.claimed());
-    let mut values = Values::new(wanted.limit);
-    if wanted.unread {
-        values.limit = values.limit.min(MAX_MARKS);
-        values.may_cut = true;
-    }
-    let mut entries = Vec::new();
-    'pages: loop {
-        let page = if wanted.unread {
-            store.unread(cursor, PAGE)
-        } else {
-            store.inbox(cursor, PAGE)
-        };
-        let page = page.map_err(|error| storage(&error))?;
-        let Some(last) = page.last() else { break };
-        cursor = last.arrival;
-        for entry in &page {
-            let other_sender = from.is_some_and(|from| *from != entry.message.from);
-            let taken = claimed
-                .as_ref()
-                .is_some_and(|claimed| claimed.contains(&entry.arrival));
-            if other_sender || taken {
-                continue;
-            }
-            if !values.push(render::inbox_entry(entry))? {
-                break 'pages;
-            }
-            entries.push(entry.arrival);
-        }
-    }
-    if let Some(claimed) = &mut claimed {
-        claimed.extend(&entries);
-    }
-    Ok(Page {
-        values: values.list,
-        entries,
-    })
-}
-
-/// A list of values that fits into one answer.
-struct Values {
-    list: Vec<Value>,
-    bytes: usize,
-    limit: usize,
-    may_cut: bool,
-}
-
-impl Values {
-    fn new(limit: Option<u64>) -> Self {
-        let may_cut = limit.is_some();
-        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        Self {
-            list: Vec::new(),
-            bytes: 0,
-            limit,
-            may_cut,
-        }
-    }
-
-    /// Adds a value. Returns whether it was taken; not, once the limit or the size of an answer is reached.
-    fn push(&mut self, value: Value) -> Result<bool, Failure> {
-        if self.list.len() >= self.limit {
-            return Ok(false);
-        }
-        self.bytes += value.to_string().len() + 1;
-        if self.bytes > MAX_ANSWER_BYTES && !self.list.is_empty() {
-            if self.may_cut {
-                return Ok(false);
-            }
-            return Err(Failure::new(
-                ErrorCode::TooLarge,
-                format!("the list is longer than one answer may be ({MAX_ANSWER_BYTES} bytes)"),
-            )
-            .with_hint("ask for a part of it: give a limit, and go on after the last entry"));
-        }
-        self.list.push(value);
-        Ok(true)
-    }
-}
-
-/// Unread messages on their way to a caller. Dropped before they are read, they are there for others again.
-struct Claim {
-    hosted: Arc<Hosted>,
-    arrivals: Vec<u64>,
-    read: bool,
-}
-
-impl Claim {
-    async fn mark_read(mut self) {
-        let marks = Write::MarkRead(self.arrivals.clone());
-        // Whether or not that is noted, waking others for what a caller has would only repeat it.
-        self.read = true;
-        if let Err(error) = self.hosted.store().submit(marks).await {
-            tracing::warn!(identity = %self.hosted.principal(), %error, "cannot mark messages as read");
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut claimed = self.hosted.claimed();
-        for arrival in &self.arrivals {
-            claimed.remove(arrival);
-        }
-        drop(claimed);
-        if !self.read {
-            self.hosted.look_again();
-        }
-    }
-}
-
-fn waiting_for<'a>(
-    hosted: &Arc<Hosted>,
-    known: &'a mut HashMap<Principal, Waiting>,
-    entry: &OutboxEntry,
-) -> Result<Option<&'a Waiting>, Failure> {
-    if !entry.is_open() {
-        return Ok(None);
-    }
-    let to = entry.message.to;
-    if let std::collections::hash_map::Entry::Vacant(vacant) = known.entry(to) {
-        let state = hosted
-            .store()
-            .store()
-            .attempt_state(&to)
-            .map_err(|error| storage(&error))?;
-        let conversation = hosted.conversations().get(&to).cloned();
-        let (attempts, last_error) = state.map_or((0, None), |state| (state.attempts, state.last_error));
-        vacant.insert(Waiting {
-            conversation,
-            attempts,
-            last_error,
-        });
-    }
-    Ok(known.get(&to))
 }

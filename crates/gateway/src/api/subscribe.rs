@@ -106,6 +106,8 @@ impl Feed {
                     return false;
                 }
             }
+            // With few of them wanted, nothing above may ever wait.
+            tokio::task::yield_now().await;
         }
     }
 
