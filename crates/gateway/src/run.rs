@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawchat_identity::Identity;
-use clawchat_ipc::{ErrorCode, Failure, Secret, Server};
+use clawchat_ipc::{BindError, CLOSE_LIMIT, ErrorCode, Failure, Secret, Server};
 use clawchat_node::{Limits, Node, NodeConfig, NodeEvent};
 use clawchat_store::StoreHandle;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -26,12 +27,21 @@ use crate::sessions::Sessions;
 use crate::setup::{self, Unsealed};
 use crate::shared::Shared;
 
+/// How long stopping may take in all, the local server's [`CLOSE_LIMIT`] included. What of it the steps before leave is
+/// for writing out the stores.
+const STOP_LIMIT: Duration = Duration::from_millis(4500);
 /// How long tasks may take to notice that the gateway stops.
 const TASKS_LIMIT: Duration = Duration::from_millis(500);
 /// How long saying goodbye to peers may take.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
-/// How long writing out the stores may take, in all.
-const STORES_LIMIT: Duration = Duration::from_secs(2);
+const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
+/// Least time for writing out the stores.
+const STORES_LIMIT: Duration = Duration::from_millis(1500);
+
+const _: () = assert!(
+    CLOSE_LIMIT.as_millis() + TASKS_LIMIT.as_millis() + GOODBYE_LIMIT.as_millis() + STORES_LIMIT.as_millis()
+        <= STOP_LIMIT.as_millis(),
+    "stopping takes longer than it may"
+);
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
@@ -141,8 +151,7 @@ impl Gateway {
             Failure::new(ErrorCode::Network, error.to_string())
                 .with_hint("choose another port with --port, or with \"p2pPort\" in gateway-config.json")
         })?;
-        let server = Server::bind(&socket)
-            .map_err(|error| Failure::new(ErrorCode::Io, format!("{}: {error}", socket.display())))?;
+        let server = Server::bind(&socket).map_err(|error| no_socket(&error))?;
         let shared = Arc::new(Shared {
             home,
             owned: Arc::new(Mutex::new(owned)),
@@ -185,8 +194,8 @@ impl Gateway {
 
     /// Serves until `stop` is ready or somebody sends the `stop` command, then stops in order: no new local
     /// requests, deliveries parked, peers told, stores written out. Takes less than five seconds for that.
-    /// Each item of `reloads` makes the gateway read its configuration again.
-    pub async fn run(self, stop: impl Future<Output = ()>, mut reloads: mpsc::Receiver<()>) {
+    /// Each item of `reloads` makes the gateway read its configuration again; stopping does not wait for that.
+    pub async fn run(self, stop: impl Future<Output = ()>, reloads: mpsc::Receiver<()>) {
         let Self {
             shared,
             server,
@@ -194,26 +203,20 @@ impl Gateway {
             _pid_file,
         } = self;
         shared.tasks.spawn(peering::run(Arc::clone(&shared), events));
+        shared.tasks.spawn(follow(Arc::clone(&shared), reloads));
         let closing = shared.stop_requested.clone();
         let serving = tokio::spawn(server.serve(Api::new(Arc::clone(&shared)), closing.cancelled_owned()));
-        tokio::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => break,
-                () = shared.stop_requested.cancelled() => break,
-                Some(()) = reloads.recv() => {
-                    if let Err(failure) = hosting::reload(&shared).await {
-                        warn!(error = %failure, "the configuration was not reloaded; the old one stays");
-                    }
-                }
-            }
+        tokio::select! {
+            () = stop => {}
+            () = shared.stop_requested.cancelled() => {}
         }
         info!("stopping");
+        let deadline = Instant::now() + STOP_LIMIT;
         shared.stop_requested.cancel();
         if serving.await.is_err() {
             warn!("the local server ended badly");
         }
-        shutdown(&shared).await;
+        shutdown(&shared, deadline).await;
     }
 }
 
@@ -275,6 +278,23 @@ fn open(options: &GatewayOptions) -> Result<Opened, StartError> {
     })
 }
 
+/// Why there is no local socket, and what to do.
+fn no_socket(error: &BindError) -> Failure {
+    let (code, hint) = match error {
+        BindError::AlreadyRunning { .. } => (
+            ErrorCode::AlreadyRunning,
+            "stop it with 'clawchat stop', or choose another --data-dir",
+        ),
+        BindError::NotASocket { .. } => (ErrorCode::Io, "move that file away, or choose another --data-dir"),
+        BindError::PathTooLong { .. } => (ErrorCode::Io, "choose a --data-dir with a shorter path"),
+        _ => (
+            ErrorCode::Io,
+            "check that you may write to that folder and that its disk is not full",
+        ),
+    };
+    Failure::new(code, error.to_string()).with_hint(hint)
+}
+
 /// Why there is no gateway without identities, and what to do.
 fn nobody_to_serve(hosts: &Hosts, only_room_is_missing: bool) -> Failure {
     let (code, hint) = if only_room_is_missing {
@@ -305,7 +325,20 @@ fn limits(configured: ConfiguredLimits) -> Limits {
     }
 }
 
-async fn shutdown(shared: &Shared) {
+/// Reads the configuration again whenever that is wanted, until the gateway stops.
+async fn follow(gateway: crate::shared::Gateway, mut reloads: mpsc::Receiver<()>) {
+    let stop = gateway.stop_requested.clone();
+    stop.run_until_cancelled(async {
+        while let Some(()) = reloads.recv().await {
+            if let Err(failure) = hosting::reload(&gateway).await {
+                warn!(error = %failure, "the configuration was not reloaded; the old one stays");
+            }
+        }
+    })
+    .await;
+}
+
+async fn shutdown(shared: &Shared, deadline: Instant) {
     shared.stop.cancel();
     shared.tasks.close();
     if tokio::time::timeout(TASKS_LIMIT, shared.tasks.wait())
@@ -315,14 +348,15 @@ async fn shutdown(shared: &Shared) {
         warn!("some tasks did not end in time");
     }
     shared.node.close(GOODBYE_LIMIT).await;
-    let closing = async {
-        for hosted in shared.hosts.loaded() {
-            if let Err(error) = hosted.store().close().await {
-                warn!(identity = %hosted.principal(), %error, "the store was not closed cleanly");
-            }
+    let closing = shared.hosts.loaded().into_iter().map(|hosted| async move {
+        if let Err(error) = hosted.store().close().await {
+            warn!(identity = %hosted.principal(), %error, "the store was not closed cleanly");
         }
-    };
-    if tokio::time::timeout(STORES_LIMIT, closing).await.is_err() {
+    });
+    if tokio::time::timeout_at(deadline, futures::future::join_all(closing))
+        .await
+        .is_err()
+    {
         warn!("the stores were not closed in time; what was acknowledged is on disk");
     }
 }
