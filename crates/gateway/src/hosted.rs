@@ -16,10 +16,12 @@ use tokio_util::task::TaskTracker;
 use crate::claims::Claims;
 use crate::clock;
 use crate::delivery::Conversation;
+use crate::invite::Invite;
 use crate::peer_records::PeerRecords;
 use crate::receipts::Receipts;
 
-/// How long an attestation made at start-up or renewal is valid. A stolen node key is useless after that.
+/// How long an attestation made for sessions is valid. Those in invites last longer: a stolen node key is useless once
+/// the last invite made before the theft has expired.
 const ATTESTATION_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// State changes and peer events a subscriber may be behind before it is told that it missed some.
 const EVENT_BACKLOG: usize = 1024;
@@ -46,6 +48,7 @@ pub(crate) struct Hosted {
     node_key: Arc<NodeKey>,
     attestation: Mutex<Attestation<Verified>>,
     nick: Mutex<Option<Nick>>,
+    invite: Mutex<Option<Invite>>,
     store: StoreHandle,
     arrivals: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
@@ -75,6 +78,7 @@ impl Hosted {
             node_key: Arc::new(identity.node_key().clone()),
             attestation: Mutex::new(attestation),
             nick: Mutex::new(nick),
+            invite: Mutex::default(),
             identity,
             store,
             arrivals: watch::Sender::new(latest),
@@ -109,6 +113,11 @@ impl Hosted {
 
     pub(crate) fn set_nick(&self, nick: Option<Nick>) {
         *lock(&self.nick) = nick;
+    }
+
+    /// The invite shown last.
+    pub(crate) fn invite(&self) -> MutexGuard<'_, Option<Invite>> {
+        lock(&self.invite)
     }
 
     pub(crate) fn store(&self) -> &StoreHandle {
