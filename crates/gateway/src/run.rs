@@ -283,7 +283,7 @@ fn no_socket(error: &BindError) -> Failure {
     let (code, hint) = match error {
         BindError::AlreadyRunning { .. } => (
             ErrorCode::AlreadyRunning,
-            "stop it with 'clawchat stop', or choose another --data-dir",
+            "stop it with 'clawchat daemon stop', or choose another --data-dir",
         ),
         BindError::NotASocket { .. } => (ErrorCode::Io, "move that file away, or choose another --data-dir"),
         BindError::PathTooLong { .. } => (ErrorCode::Io, "choose a --data-dir with a shorter path"),
