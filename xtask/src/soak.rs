@@ -10,7 +10,7 @@ use crate::{TaskResult, say};
 /// How long and how hard.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Messages in all, half of them each way
+    /// Messages to be acknowledged in all, half of them each way
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     messages: u64,
     /// How many times a gateway is killed

@@ -20,6 +20,6 @@ fn gateways_killed_at_random_lose_nothing_and_double_nothing() {
     };
     let summary = storm::run(Path::new(env!("CARGO_BIN_EXE_clawchatd")), &plan, &|_| ()).unwrap();
     assert!(summary.kills >= plan.kills);
-    assert!(summary.queued + summary.in_doubt >= 400, "{summary:?}");
+    assert!(summary.queued >= 400, "{summary:?}");
     assert!(summary.arrived >= summary.queued, "{summary:?}");
 }

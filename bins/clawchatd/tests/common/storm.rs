@@ -30,7 +30,7 @@ const MAX_VIOLATIONS: usize = 20;
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Messages in all, half of them each way.
+    /// Messages to be acknowledged in all, half of them each way.
     pub(crate) messages: u64,
     /// How many times a gateway is killed.
     pub(crate) kills: u64,
@@ -144,10 +144,10 @@ struct Desk {
 
 #[derive(Clone, Default)]
 struct State {
-    /// How many messages each side may have offered by now.
+    /// How many messages of each side are to be acknowledged by now.
     allowed: [u64; 2],
-    /// How many of each side were answered.
-    answered: [u64; 2],
+    /// How many of each side are.
+    acknowledged: [u64; 2],
     /// How often each side was started again.
     starts: [u64; 2],
     /// No more messages will be allowed.
@@ -206,7 +206,7 @@ impl Storm<'_> {
                 self.random.below(allowed - before + 1)
             };
             let goal = before + taken;
-            self.wait_until_offered(victims, goal)?;
+            self.wait_until_acknowledged(victims, goal)?;
             thread::sleep(self.pause());
             for victim in victims {
                 gateways.get_mut(*victim).map(Gateway::kill);
@@ -222,7 +222,7 @@ impl Storm<'_> {
             ));
         }
         self.desk.change(|state| state.allowed = [each; 2]);
-        self.wait_until_offered(&[0, 1], each)?;
+        self.wait_until_acknowledged(&[0, 1], each)?;
         Ok(self.kills)
     }
 
@@ -231,10 +231,10 @@ impl Storm<'_> {
         Duration::from_micros(self.random.below(1 << bits))
     }
 
-    fn wait_until_offered(&self, sides: &[usize], goal: u64) -> Outcome {
+    fn wait_until_acknowledged(&self, sides: &[usize], goal: u64) -> Outcome {
         self.desk.wait_for("messages are not taken", |state| {
             let stuck = !state.violations.is_empty();
-            let reached = sides.iter().all(|side| state.answered[*side] >= goal);
+            let reached = sides.iter().all(|side| state.acknowledged[*side] >= goal);
             (reached || stuck).then_some(())
         })
     }
@@ -258,6 +258,12 @@ struct Sent {
     queued: Vec<(u64, String)>,
 }
 
+impl Sent {
+    fn acknowledged(&self) -> u64 {
+        u64::try_from(self.queued.len()).unwrap_or(u64::MAX)
+    }
+}
+
 impl Post {
     fn new(side: usize, from: &Gateway, to: &Gateway, seed: u64) -> Self {
         Self {
@@ -269,7 +275,8 @@ impl Post {
         }
     }
 
-    /// Offers messages as far as they are allowed, over as many connections as it takes. None is offered twice.
+    /// Offers messages until as many are acknowledged as is allowed, over as many connections as it takes. None is
+    /// offered twice.
     fn send_all(&self, desk: &Desk) -> Sent {
         let mut sent = Sent::default();
         loop {
@@ -279,8 +286,6 @@ impl Post {
                 Ok(false) => return sent,
                 Err(error) => error,
             };
-            // The answers in doubt will not come any more; to whoever waits for them, they count.
-            desk.change(|state| state.answered[self.side] = sent.offered);
             let again = desk.wait_for("a connection broke and nobody was killed", |state| {
                 let restarted = state.starts[self.side] > starts;
                 (restarted || state.over).then_some(restarted)
@@ -308,23 +313,24 @@ impl Post {
             let next = desk.wait_for("no more messages", |state| {
                 let allowed = state.allowed[self.side];
                 let restarted = state.starts[self.side] > starts;
-                (allowed > sent.offered || state.over).then_some((allowed, restarted))
+                (allowed > sent.acknowledged() || state.over).then_some((allowed, restarted))
             });
             let Ok((allowed, restarted)) = next else {
                 return Ok(false);
             };
-            if allowed <= sent.offered || restarted {
+            let missing = allowed.saturating_sub(sent.acknowledged());
+            if missing == 0 || restarted {
                 return Ok(restarted);
             }
             let offered = Cell::new(sent.offered);
-            let calls = (sent.offered..allowed).filter_map(|number| {
+            let calls = (sent.offered..sent.offered + missing).filter_map(|number| {
                 offered.set(number + 1);
                 self.call(number).ok()
             });
             let result = client.pipeline(calls, |answer| match queued(&answer) {
                 Ok(entry) => {
                     sent.queued.push(entry);
-                    desk.change(|state| state.answered[self.side] += 1);
+                    desk.change(|state| state.acknowledged[self.side] += 1);
                 }
                 Err(reason) => desk.change(|state| state.violations.push(format!("{}: {reason}", self.from))),
             });
