@@ -144,6 +144,19 @@ fn a_gateway_starts_on_a_full_disk_or_says_why_not() {
 }
 
 #[test]
+fn a_gateway_outlives_its_log() {
+    let alice = set_up("alice");
+    let mut command = alice.command(&alice.password_file());
+    command.env("RUST_LOG", "trace");
+    // Every write to this device fails, as on a full disk.
+    let mut daemon = Daemon::spawn(&mut command, b"", Path::new("/dev/full"));
+    daemon.started();
+    assert_alive(&alice, alice.principal());
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended(), ("{\"event\":\"stopped\"}\n".to_owned(), Some(0)));
+}
+
+#[test]
 fn what_a_killed_gateway_leaves_is_no_obstacle() {
     let mut alice = set_up("alice");
     alice.start().unwrap();
