@@ -141,6 +141,20 @@ impl Hosts {
         self.find(&principal)
     }
 
+    /// Why a configured identity of this principal text or nickname is not served. `None`: none is configured, or it
+    /// is served.
+    pub(crate) fn why_absent(&self, name: &str) -> Option<String> {
+        let inner = self.read();
+        let configured = inner.directory.by_name(name);
+        let text = configured.map_or_else(|| name.to_owned(), |identity| identity.principal.to_string());
+        if let Some(reason) = inner.not_loaded.get(&text) {
+            return Some(reason.clone());
+        }
+        let principal = configured?.principal;
+        let served = inner.loaded.iter().any(|hosted| *hosted.principal() == principal);
+        (!served).then(|| "\"autoload\" is not set in gateway-config.json".to_owned())
+    }
+
     /// Whether an identity of this gateway, served or not, has this principal.
     pub(crate) fn is_configured(&self, principal: &Principal) -> bool {
         self.read().directory.get(principal).is_some()
@@ -252,4 +266,32 @@ fn hosted_identity(identity: &IdentityConfig) -> Option<HostedIdentity> {
             config::Visibility::Stealth => Visibility::Stealth,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_that_is_configured_but_not_served_has_a_reason() {
+        let (first, second) = (clawchat_testkit::stranger(1), clawchat_testkit::stranger(2));
+        let identity = |identity: &clawchat_identity::Identity, nick: &str, autoload: bool| {
+            json!({ "principal": identity.principal(), "nick": nick, "autoload": autoload, "allowLocal": true,
+                    "allowedRemotePeers": ["*"], "openclawWake": false })
+        };
+        let identities = [
+            identity(&first, "first", true),
+            identity(&second, "second", false),
+        ];
+        let config = json!({ "version": 1, "p2pPort": 9000, "identities": identities });
+        let config = GatewayConfig::parse(config.to_string().as_bytes()).unwrap();
+        let hosts = Hosts::new(&config, 9000);
+        hosts.set_not_loaded(first.principal().to_string(), "no password".to_owned());
+        let principal = first.principal().to_string();
+        for name in ["first", principal.as_str()] {
+            assert_eq!(hosts.why_absent(name).as_deref(), Some("no password"));
+        }
+        assert!(hosts.why_absent("second").unwrap().contains("autoload"));
+        assert_eq!(hosts.why_absent("third"), None);
+    }
 }

@@ -37,11 +37,24 @@ impl Api {
                 .gateway
                 .hosts
                 .by_name(who)
-                .ok_or_else(|| no_such_identity(who)),
+                .ok_or_else(|| self.not_acting(who)),
             None => self.gateway.hosts.first().ok_or_else(|| {
                 Failure::new(ErrorCode::NoSuchIdentity, "no identity is loaded")
                     .with_hint("see 'clawchat gateway identity list' for the reasons")
             }),
+        }
+    }
+
+    /// Why nobody can act as `who`.
+    fn not_acting(&self, who: &str) -> Failure {
+        match self.gateway.hosts.why_absent(who) {
+            Some(reason) => Failure::new(
+                ErrorCode::NoSuchIdentity,
+                format!("{who} is configured here but not loaded: {reason}"),
+            )
+            .with_hint("once that is put right, 'clawchat daemon reload' loads it"),
+            None => Failure::new(ErrorCode::NoSuchIdentity, format!("Identity not found: {who}"))
+                .with_hint("see 'clawchat gateway identity list'"),
         }
     }
 
@@ -189,11 +202,6 @@ impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)
     }
-}
-
-fn no_such_identity(who: &str) -> Failure {
-    Failure::new(ErrorCode::NoSuchIdentity, format!("Identity not found: {who}"))
-        .with_hint("see 'clawchat gateway identity list'")
 }
 
 /// What a caller is told when the store does not do its part.
