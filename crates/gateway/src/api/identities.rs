@@ -30,21 +30,19 @@ impl Api {
         })
         .await
         .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
-        let applied = applied?;
+        let mut applied = applied?;
         match applied.effect {
             Effect::Nothing => {}
             Effect::Changed => hosting::apply(&self.gateway, &owned.config),
             Effect::Added(identity) => {
                 hosting::apply(&self.gateway, &owned.config);
-                hosting::host(&self.gateway, &owned.config, *identity)
-                    .await
-                    .map_err(|error| {
-                        Failure::new(
-                            ErrorCode::Failed,
-                            format!("added, but it cannot be served: {error}"),
-                        )
-                        .with_data(applied.result.clone())
-                    })?;
+                // It is there all the same, and its words are shown this once.
+                if let Err(error) = hosting::host(&self.gateway, &owned.config, *identity).await {
+                    applied.result["loaded"] = json!(false);
+                    applied.result["warning"] = json!(format!(
+                        "the identity was added, but it cannot be served: {error}"
+                    ));
+                }
             }
             Effect::Removed(principal) => {
                 hosting::apply(&self.gateway, &owned.config);
