@@ -171,10 +171,13 @@ fn payload(value: &Value) -> Result<Payload, Failure> {
         return Err(Failure::new(
             ErrorCode::TooLarge,
             format!("the payload is nested deeper than {MAX_PAYLOAD_DEPTH} levels"),
-        ));
+        )
+        .with_hint("flatten it, or send the inner part as text"));
     }
-    Payload::new(value.to_string())
-        .map_err(|error| Failure::new(ErrorCode::TooLarge, format!("payload: {error}")))
+    Payload::new(value.to_string()).map_err(|error| {
+        Failure::new(ErrorCode::TooLarge, format!("payload: {error}"))
+            .with_hint("split it over several messages, or send a link to it")
+    })
 }
 
 /// Whether a value has more than `levels` arrays and objects inside each other. JSON from the socket is itself
@@ -211,7 +214,7 @@ fn undelivered(id: MessageId, reason: &str, refused: bool) -> Failure {
     let failure = if refused {
         failure.with_hint("ask the recipient to allow you: clawchat gateway identity allow WHO PRINCIPAL")
     } else {
-        failure
+        failure.with_hint("it is not tried again: put right what the reason says, and send it anew")
     };
     failure.with_data(json!({ "id": id, "status": "failed" }))
 }

@@ -213,5 +213,62 @@ fn storage(error: &StoreError) -> Failure {
         StoreError::Closed => return Failure::stopping(),
         _ => ErrorCode::Io,
     };
-    Failure::new(code, error.to_string())
+    let failure = Failure::new(code, error.to_string());
+    match error {
+        StoreError::TooLarge { .. } => failure.with_hint("send less in one message"),
+        StoreError::StorageFull { .. } => {
+            failure.with_hint("free some space on that disk and try again; nothing was written")
+        }
+        StoreError::Damaged(_) => failure.with_hint(
+            "stop the daemon, then restore that store folder from a backup, or move it away to start with an empty one",
+        ),
+        _ => failure.with_hint(
+            "restart the daemon ('clawchat daemon stop', then 'clawchat daemon start'); its log tells more",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_of_a_store_comes_with_advice() {
+        let path = std::path::PathBuf::from("/store");
+        let failures = [
+            StoreError::TooLarge {
+                what: "record",
+                size: 2,
+                limit: 1,
+            },
+            StoreError::StorageFull {
+                path: path.clone(),
+                free: 1,
+                needed: 2,
+            },
+            StoreError::Damaged(clawchat_store::Damage {
+                path: path.clone(),
+                what: "gone".to_owned(),
+            }),
+            StoreError::Failed {
+                path,
+                reason: "io".to_owned(),
+            },
+            StoreError::Closed,
+        ];
+        let codes = failures.iter().map(storage).map(|failure| {
+            assert!(failure.hint.is_some(), "{failure}");
+            failure.code
+        });
+        assert_eq!(
+            codes.collect::<Vec<_>>(),
+            [
+                ErrorCode::TooLarge,
+                ErrorCode::StorageFull,
+                ErrorCode::StorageDamaged,
+                ErrorCode::Io,
+                ErrorCode::NotRunning,
+            ]
+        );
+    }
 }

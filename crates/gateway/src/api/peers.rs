@@ -16,6 +16,10 @@ use crate::delivery::hurry;
 use crate::hosted::Hosted;
 use crate::peering;
 
+/// What to do when nobody answers at an address.
+const UNREACHED: &str =
+    "check the address, and that a gateway runs there: 'clawchat up' over there prints its addresses";
+
 /// A peer as a caller wants it remembered.
 pub(super) struct NewPeer {
     pub(super) principal: Option<Principal>,
@@ -86,7 +90,8 @@ impl Api {
                     principal.network(),
                     hosted.principal().network()
                 ),
-            ));
+            )
+            .with_hint("act as an identity of the same network (SP… is mainnet, ST… is testnet)"));
         }
         if principal == *hosted.principal() {
             return Err(Failure::invalid(
@@ -155,7 +160,11 @@ impl Api {
         if let Some(through) = through {
             let relay = self.sender(hosted, through)?;
             if self.gateway.sessions.find(hosted.principal(), &relay).is_none() {
-                return Err(Failure::new(ErrorCode::Network, "Not connected to relay peer"));
+                return Err(
+                    Failure::new(ErrorCode::Network, "Not connected to relay peer").with_hint(
+                        "connect to it first ('clawchat connect MULTIADDR'), or leave --through out",
+                    ),
+                );
             }
             return Err(Failure::new(
                 ErrorCode::Unsupported,
@@ -189,11 +198,14 @@ impl Api {
     pub(super) async fn connect(&self, hosted: &Arc<Hosted>, address: &str) -> Result<Value, Failure> {
         let locator = address_of(address)?;
         let connected = self.gateway.node.connect(&[locator]).await.map_err(|error| {
-            let code = match error {
-                DialError::Ourselves { .. } => ErrorCode::InvalidRequest,
-                _ => ErrorCode::Network,
+            let (code, hint) = match error {
+                DialError::Ourselves { .. } => (
+                    ErrorCode::InvalidRequest,
+                    "give the address of another gateway; identities of this one need no connection",
+                ),
+                _ => (ErrorCode::Network, UNREACHED),
             };
-            Failure::new(code, error.to_string())
+            Failure::new(code, error.to_string()).with_hint(hint)
         })?;
         let credentials = hosted
             .credentials()
@@ -206,9 +218,12 @@ impl Api {
         {
             Ok(session) => session,
             Err(error @ SessionOpenError::Refused(clawchat_node::ErrorCode::NotAllowed)) => {
-                return Err(Failure::new(ErrorCode::NotAllowed, error.to_string()));
+                return Err(Failure::new(ErrorCode::NotAllowed, error.to_string())
+                    .with_hint("ask its owner to allow you: clawchat gateway identity allow WHO PRINCIPAL"));
             }
-            Err(error) => return Err(Failure::new(ErrorCode::Network, error.to_string())),
+            Err(error) => {
+                return Err(Failure::new(ErrorCode::Network, error.to_string()).with_hint(UNREACHED));
+            }
         };
         let principal = *session.remote();
         peering::adopt(&self.gateway, session);
