@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clawchat_ipc::Secret;
-use clawchat_types::Network;
+use clawchat_types::{Network, Principal};
 
 use super::create::{Keys, Outcome};
 use super::folder::{self, Staged, Step};
@@ -83,6 +83,14 @@ pub(super) fn take_over(
         outcome,
         step,
     })
+}
+
+/// The messages and peers of the old layout in an identity's folder. Nothing reads them so far.
+#[must_use]
+pub fn not_imported(home: &Home, principal: &Principal) -> Vec<PathBuf> {
+    let folder = home.identity_dir(principal);
+    let files = DATA_FILES.map(|name| folder.join(name));
+    files.into_iter().filter(|file| file.exists()).collect()
 }
 
 /// Renames what was taken over. The gateway works without it, so a failure is none.
