@@ -217,6 +217,8 @@ impl<'a> Pump<'a> {
     async fn exchange(&mut self, mut reader: StreamReader, output: mpsc::Sender<Bytes>) -> String {
         let mut buffer = Vec::new();
         let mut last_progress = Instant::now();
+        // A newer session may have turned up before this one was silent for long enough.
+        let mut look_again = false;
         self.conversation.is_given_up();
         loop {
             if self.sender.in_flight() == 0 {
@@ -255,18 +257,31 @@ impl<'a> Pump<'a> {
                     if self.conversation.is_given_up() {
                         return UNANSWERED.to_owned();
                     }
-                    if self.conversation.was_hurried() && self.has_better_way(last_progress) {
-                        // Not a failure: what is in flight goes over the new session.
-                        self.progressed = true;
-                        return "there is a newer session".to_owned();
+                    if self.conversation.was_hurried() {
+                        if self.has_better_way(last_progress) {
+                            return self.go_over();
+                        }
+                        look_again = true;
                     }
                     self.feed.exhausted = false;
+                }
+                () = tokio::time::sleep_until(last_progress + SILENT_AFTER), if look_again => {
+                    look_again = false;
+                    if self.has_better_way(last_progress) {
+                        return self.go_over();
+                    }
                 }
                 () = tokio::time::sleep_until(last_progress + ANSWER_LIMIT), if self.sender.in_flight() > 0 => {
                     return UNANSWERED.to_owned();
                 }
             }
         }
+    }
+
+    /// Not a failure: what is in flight goes over the newer session, at once.
+    fn go_over(&mut self) -> String {
+        self.progressed = true;
+        "there is a newer session".to_owned()
     }
 
     /// Whether there is a newer session, and this one owes an answer for a while or has nothing to do: after a peer's
@@ -277,7 +292,7 @@ impl<'a> Pump<'a> {
             .gateway
             .sessions
             .find(self.hosted.principal(), self.conversation.remote());
-        (idle || last_progress.elapsed() > SILENT_AFTER)
+        (idle || last_progress.elapsed() >= SILENT_AFTER)
             && newest.is_some_and(|newest| !newest.is_same(self.session))
     }
 

@@ -1,5 +1,6 @@
 //! Recipients that do not do their part.
 
+use clawchat_node::Stream;
 use clawchat_snap2p::chat::{ChatReceiver, Decision, NackCode};
 use clawchat_testkit::Person::{Alice, Bob, Dave};
 use serde_json::json;
@@ -25,6 +26,26 @@ async fn a_recipient_that_never_answers_does_not_keep_a_message_beyond_its_time(
         failed["lastError"].as_str().unwrap().starts_with("expired"),
         "{failed}"
     );
+    alice.deliver(Bob.principal(), "honest").await;
+    assert_eq!(b.caller(Bob).texts().await, ["honest"]);
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_session_holds_goes_over_the_next_one_that_the_peer_opens() {
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let alice = a.caller(Alice);
+    let mut rogue = Rogue::new(Dave.identity()).await;
+    meet(&alice, &rogue).await;
+    let first = rogue.visitor().await;
+    let id = alice.send(rogue.principal(), "hello?").await;
+    let silent = within(first.accept()).await.unwrap().accept();
+    // As after a crash: the old session looks alive, nobody answers there, and the peer comes back.
+    let second = rogue.session(&a, Alice).await;
+    let mut stream = within(second.accept()).await.unwrap().accept();
+    let mut receiver = ChatReceiver::new();
+    take(&mut stream, &mut receiver, 1).await;
+    alice.sent_once(&id, |entry| entry["status"] == "delivered").await;
     alice.deliver(Bob.principal(), "honest").await;
     assert_eq!(b.caller(Bob).texts().await, ["honest"]);
     drop(silent);
@@ -67,19 +88,7 @@ async fn a_recipient_that_takes_nothing_back_and_reads_nothing_is_tried_again_in
     // Later everything comes again, in order.
     let mut stream = within(session.accept()).await.unwrap().accept();
     let mut receiver = ChatReceiver::new();
-    let mut taken = 0;
-    while taken < 2 {
-        let bytes = within(stream.read()).await.unwrap().unwrap();
-        receiver.handle_bytes(&bytes).unwrap();
-        while let Some((number, _)) = receiver.poll_message() {
-            assert!(receiver.decide(number, Decision::Stored));
-            taken += 1;
-        }
-        let mut bytes = Vec::new();
-        if receiver.poll_write(&mut bytes) {
-            within(stream.write_all(bytes.into())).await.unwrap();
-        }
-    }
+    take(&mut stream, &mut receiver, 2).await;
     for id in [first, second] {
         alice.sent_once(&id, |entry| entry["status"] == "delivered").await;
     }
@@ -115,6 +124,23 @@ async fn a_recipient_that_acknowledges_what_was_never_sent_gains_nothing() {
     chat.put(rogue.letter(1, Alice, "hi")).await.unwrap();
     assert_eq!(alice.texts().await, ["hi"]);
     assert_eq!(b.caller(Bob).texts().await, ["honest"]);
+}
+
+/// Takes so many messages and acknowledges them.
+async fn take(stream: &mut Stream, receiver: &mut ChatReceiver, count: usize) {
+    let mut taken = 0;
+    while taken < count {
+        let bytes = within(stream.read()).await.unwrap().unwrap();
+        receiver.handle_bytes(&bytes).unwrap();
+        while let Some((number, _)) = receiver.poll_message() {
+            assert!(receiver.decide(number, Decision::Stored));
+            taken += 1;
+        }
+        let mut bytes = Vec::new();
+        if receiver.poll_write(&mut bytes) {
+            within(stream.write_all(bytes.into())).await.unwrap();
+        }
+    }
 }
 
 async fn meet(caller: &Caller, rogue: &Rogue) {
