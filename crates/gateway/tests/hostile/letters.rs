@@ -6,7 +6,7 @@ use clawchat_testkit::stranger;
 use clawchat_types::UnixMillis;
 use serde_json::json;
 
-use crate::common::{Gate, Rogue, letter, pair};
+use crate::common::{Chat, Gate, Rogue, letter, pair, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_misdirected_and_expired_letters_are_refused_and_the_stream_goes_on() {
@@ -70,14 +70,14 @@ async fn a_letter_sent_again_and_again_is_stored_once_and_acknowledged_every_tim
     let session = rogue.session(&b, Bob).await;
     let envelope = rogue.letter(1, Bob, "once");
     for _ in 0..4 {
-        let mut chat = crate::common::Chat::open(&session).await;
+        let mut chat = Chat::open(&session).await;
         for _ in 0..25 {
             let event = chat.put(envelope.clone()).await.unwrap();
             assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
         }
     }
     // Another text under the same id is the same message: the first one stays.
-    let mut chat = crate::common::Chat::open(&session).await;
+    let mut chat = Chat::open(&session).await;
     let event = chat.put(rogue.letter(1, Bob, "another text")).await.unwrap();
     assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
     // The id of somebody else's message is not taken by that.
@@ -96,6 +96,31 @@ async fn a_letter_sent_again_and_again_is_stored_once_and_acknowledged_every_tim
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_sends_one_invalid_letter_after_the_other_loses_the_session_and_may_come_back() {
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&b, Bob).await;
+    let mut chat = Chat::open(&session).await;
+    let mut refused = 0;
+    loop {
+        let mut forged = rogue.letter(refused, Bob, "x");
+        forged.signature[0] ^= 1;
+        match chat.put(forged).await {
+            Ok(event) => assert_refused(event, NackCode::Invalid, "forged"),
+            Err(_) => break,
+        }
+        refused += 1;
+        assert!(refused < 100);
+    }
+    within(session.closed()).await;
+    let mut chat = rogue.chat(&b, Bob).await;
+    let event = chat.put(rogue.letter(1000, Bob, "sorry")).await.unwrap();
+    assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
+    a.caller(Alice).deliver(Bob.principal(), "honest").await;
+    assert_eq!(b.caller(Bob).texts().await, ["sorry", "honest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_letter_stored_before_is_acknowledged_even_when_its_sender_is_no_longer_admitted() {
     let b = Gate::of(&[Bob]).await;
     let bob = b.caller(Bob);
@@ -106,7 +131,7 @@ async fn a_letter_stored_before_is_acknowledged_even_when_its_sender_is_no_longe
     )
     .await;
     let session = rogue.visitor().await;
-    let mut chat = crate::common::Chat::open(&session).await;
+    let mut chat = Chat::open(&session).await;
     let event = chat.put(rogue.letter(1, Bob, "stored")).await.unwrap();
     assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
     bob.ok(json!({ "cmd": "identity_deny", "who": "bob", "peer": rogue.principal().to_string() }))
@@ -135,7 +160,7 @@ async fn a_sender_not_on_the_list_gets_no_session_at_all() {
     }
     // Her neighbour is as open as she wants to be.
     let session = rogue.open(&peer, Carol).await.unwrap();
-    let mut chat = crate::common::Chat::open(&session).await;
+    let mut chat = Chat::open(&session).await;
     let event = chat.put(rogue.letter(1, Bob, "through the side door")).await;
     assert_refused(event.unwrap(), NackCode::Invalid, "through a neighbour's session");
     a.caller(Alice).deliver(Bob.principal(), "honest").await;
