@@ -90,8 +90,8 @@ fn peers_are_read_whole_while_they_are_replaced() {
 #[test]
 fn reading_does_not_wait_for_a_commit() {
     let folder = scratch();
-    let (reached, started) = mpsc::channel();
-    let (finish, wait) = mpsc::channel::<()>();
+    let (reached, started) = mpsc::sync_channel(1);
+    let (finish, wait) = mpsc::sync_channel::<()>(1);
     let (hangs, wait) = (Arc::new(AtomicBool::new(false)), Mutex::new(wait));
     let hanging = Arc::clone(&hangs);
     let options = StoreOptions {
