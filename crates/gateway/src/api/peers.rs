@@ -131,7 +131,10 @@ impl Api {
 
     /// Tries to reach a peer in the background, so that what waits for it goes out now.
     fn greet(&self, hosted: &Arc<Hosted>, principal: Principal) {
-        hurry(hosted, &principal);
+        // The other identities find the peer through this one.
+        for other in self.gateway.hosts.loaded() {
+            hurry(&other, &principal);
+        }
         let (gateway, hosted) = (Arc::clone(&self.gateway), Arc::clone(hosted));
         self.gateway.tasks.spawn(async move {
             let stop = hosted.stop().clone();
