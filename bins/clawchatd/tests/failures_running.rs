@@ -143,6 +143,7 @@ fn a_gateway_starts_on_a_full_disk_or_says_why_not() {
     assert_eq!(status["inboxCount"], 1);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_gateway_outlives_its_log() {
     let alice = set_up("alice");

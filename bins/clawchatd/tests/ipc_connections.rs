@@ -7,8 +7,7 @@ mod gateways;
 #[path = "common/wire.rs"]
 mod wire;
 
-use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -255,6 +254,7 @@ fn garbage_gets_an_error_a_line_and_harms_nobody() {
     wire::assert_alive(&gateway, gateway.principal());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_caller_that_never_reads_costs_a_bounded_amount_of_memory() {
     /// What its unread answers may cost the gateway: what it keeps for a slow reader, one answer more, and room for
@@ -277,7 +277,7 @@ fn a_caller_that_never_reads_costs_a_bounded_amount_of_memory() {
         match deaf.try_write(b"{\"cmd\":\"inbox\"}\n") {
             Ok(()) => (requests, stuck) = (requests + 1, 0),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
                 stuck += 1;
                 gateway.ask(&json!({ "cmd": "status" })).unwrap();
             }
@@ -292,8 +292,9 @@ fn a_caller_that_never_reads_costs_a_bounded_amount_of_memory() {
     wire::assert_alive(&gateway, gateway.principal());
 }
 
+#[cfg(target_os = "linux")]
 fn resident_kib(gateway: &Gateway) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid().unwrap())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid().unwrap())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -318,7 +318,11 @@ fn the_last_step_stops_it(fixtures: &mut Fixtures, step: &Value) {
 fn the_requests_that_killed_the_recorded_daemon_are_answered_and_survived() {
     let mut fixtures = Fixtures::start();
     let Fixtures { alice, bob, .. } = &fixtures;
+    // Peers are known per identity, but what waits for one goes out when any identity learns where it is.
+    let early = json!({ "cmd": "send", "as": "alice2", "to": bob.principal(), "content": "too early" });
+    alice.ask(&early).unwrap();
     alice.learn(bob).unwrap();
+    settle(alice, "alice2");
     let mut seen = 0;
     for case in fixtures.recorded["daemon_killers"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
