@@ -22,5 +22,8 @@ fn gateways_killed_at_random_lose_nothing_and_double_nothing() {
     assert!(summary.kills >= plan.kills);
     assert!(summary.queued >= 400, "{summary:?}");
     assert!(summary.arrived >= summary.queued, "{summary:?}");
-    assert!(summary.arrived <= summary.queued + summary.in_doubt, "{summary:?}");
+    assert!(
+        summary.arrived <= summary.queued + summary.in_doubt,
+        "{summary:?}"
+    );
 }
