@@ -178,3 +178,36 @@ async fn an_invite_is_all_that_is_needed_to_reach_somebody() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connecting_to_an_address_tells_who_is_there_and_the_peer_is_known_until_it_is_removed() {
+    let (a, b) = tokio::join!(Gate::of(&[Alice]), Gate::of(&[Bob, Carol]));
+    let alice = a.caller(Alice);
+    let addresses = b.caller(Bob).ok(json!({ "cmd": "multiaddrs" })).await;
+    let connected = alice
+        .ok(json!({ "cmd": "connect", "multiaddr": addresses[0] }))
+        .await;
+    assert_eq!(connected["connected"], true);
+    assert_eq!(connected["principal"], Bob.principal().to_string());
+    alice.deliver(Bob.principal(), "hello").await;
+    assert_eq!(b.caller(Bob).texts().await, ["hello"]);
+    let peer = eventually("the peer and its addresses are noted", async || {
+        let peers = alice.ok(json!({ "cmd": "peers" })).await;
+        (!peers[0]["address"].is_null()).then(|| peers[0].clone())
+    })
+    .await;
+    assert_eq!(peer["principal"], Bob.principal().to_string());
+    assert_eq!(peer["connected"], true);
+    let who = Bob.principal().to_string();
+    let removed = alice.ok(json!({ "cmd": "peer_remove", "principal": who })).await;
+    assert_eq!(removed["removed"], true);
+    assert_eq!(alice.ok(json!({ "cmd": "peers" })).await, json!([]));
+    let nobody = alice
+        .refused(json!({ "cmd": "connect", "multiaddr": "127.0.0.1:1" }))
+        .await;
+    assert_eq!(nobody, "network");
+    let itself = alice
+        .refused(json!({ "cmd": "connect", "multiaddr": a.address() }))
+        .await;
+    assert_eq!(itself, "invalid_request");
+}
