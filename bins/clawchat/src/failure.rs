@@ -173,6 +173,8 @@ impl Failure {
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
+            // The daemon's last words are in its log as well.
+            .filter(|line| !line.contains(&self.0.message))
         {
             text.push_str("\n  log: ");
             text.push_str(line);

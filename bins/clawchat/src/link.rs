@@ -1,5 +1,6 @@
 //! Talking to the daemon, and to the offline stand-in where none runs.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ impl Link {
         match Client::connect(socket, Some(ANSWER_LIMIT)) {
             Ok(client) => Ok(Some(Self { client })),
             Err(ClientError::NotRunning { .. }) => Ok(None),
+            Err(ClientError::Io(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                let message = format!("{} is too long for the path of a socket", socket.display());
+                Err(Failure::new(ErrorCode::Io, message).hint("choose a shorter folder with --data-dir"))
+            }
             Err(error) => Err(failure(error)),
         }
     }

@@ -110,6 +110,26 @@ fn a_socket_nobody_listens_on_counts_as_no_daemon() {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_folder_counts_as_no_daemon() {
+    let machine = Machine::new();
+    let file = machine.folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    machine
+        .run(&["-d", file.to_str().unwrap(), "inbox"])
+        .error(3, "not_running");
+}
+
+#[test]
+fn a_folder_too_deep_for_a_socket_is_named() {
+    let machine = Machine::new();
+    let deep = machine.folder.path().join("x".repeat(120));
+    let error = machine
+        .run(&["-d", deep.to_str().unwrap(), "inbox"])
+        .error(1, "io");
+    assert!(error["hint"].as_str().unwrap().contains("--data-dir"), "{error}");
+}
+
+#[test]
 fn status_and_stop_without_a_daemon_are_no_failures() {
     let machine = Machine::new();
     assert_eq!(

@@ -178,6 +178,7 @@ fn without_kept_passwords_and_without_a_terminal_the_flag_is_named() {
 #[test]
 fn a_daemon_that_does_not_start_says_why_with_its_log() {
     let script = r#"echo "line of the log" >&2
+        echo "clawchatd: wrong password for stacks:STA" >&2
         echo '{"event":"failed","error":"wrong password for stacks:STA","code":"wrong_password","hint":"try again"}'
         exit 5"#;
     let machine = Machine::with_daemon_program(Some(script));
@@ -185,7 +186,10 @@ fn a_daemon_that_does_not_start_says_why_with_its_log() {
     fs::write(machine.data_dir().join("daemon.log"), "of an earlier run\n").unwrap();
     let error = machine.run(&["daemon", "start"]).error(5, "wrong_password");
     assert_eq!(error["error"], "wrong password for stacks:STA");
-    assert_eq!(error["log"], json!(["line of the log"]));
+    assert_eq!(
+        error["log"],
+        json!(["line of the log", "clawchatd: wrong password for stacks:STA"])
+    );
     let text = machine.run(&["--output", "text", "daemon", "start"]);
     assert_eq!(
         text.stderr,

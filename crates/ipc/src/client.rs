@@ -33,9 +33,11 @@ impl Client {
     pub fn connect(path: impl AsRef<Path>, limit: Option<Duration>) -> Result<Self, ClientError> {
         let path = path.as_ref();
         let socket = UnixStream::connect(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning {
-                path: path.to_owned(),
-            },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning {
+                    path: path.to_owned(),
+                }
+            }
             io::ErrorKind::PermissionDenied => ClientError::NotPermitted {
                 path: path.to_owned(),
             },

@@ -100,8 +100,8 @@ fn change(context: &Context, args: &UpArgs) -> Outcome {
 /// A gateway is on one network for good.
 fn refuse_testnet(list: &Value) -> Outcome {
     let identities = list.get("identities").and_then(Value::as_array);
-    let hosted = identities.into_iter().flatten().find_map(network_of);
-    if hosted == Some(Network::Testnet) {
+    let hosted = identities.into_iter().flatten().find_map(principal_of);
+    if hosted.is_some_and(|principal| principal.network() == Network::Testnet) {
         return Err(Failure::new(
             ErrorCode::WrongNetwork,
             "this gateway is on the testnet; --mainnet cannot change that",
@@ -111,10 +111,8 @@ fn refuse_testnet(list: &Value) -> Outcome {
     Ok(())
 }
 
-/// The network of whatever has a principal.
-fn network_of(object: &Value) -> Option<Network> {
-    let principal: Principal = object.get("principal")?.as_str()?.parse().ok()?;
-    Some(principal.network())
+fn principal_of(object: &Value) -> Option<Principal> {
+    object.get("principal")?.as_str()?.parse().ok()
 }
 
 /// What to say when a running daemon listens on another port than was asked for.
@@ -128,7 +126,7 @@ fn port_that_waits(args: &UpArgs, status: &Value) -> Option<String> {
     })
 }
 
-/// Nickname and network of whoever the answer is about.
+/// Nickname, address and network of whoever the answer is about.
 fn describe(answer: &mut Map<String, Value>, status: &Value) {
     let principal = status.get("principal").filter(|principal| principal.is_string());
     let loaded = status.get("loadedIdentities").and_then(Value::as_array);
@@ -140,8 +138,9 @@ fn describe(answer: &mut Map<String, Value>, status: &Value) {
     if let Some(nick) = nick.filter(|nick| nick.is_string()) {
         answer.insert("nick".to_owned(), nick.clone());
     }
-    if let Some(network) = network_of(status) {
-        answer.insert("network".to_owned(), Value::from(network.to_string()));
+    if let Some(principal) = principal_of(status) {
+        answer.insert("address".to_owned(), Value::from(principal.address()));
+        answer.insert("network".to_owned(), Value::from(principal.network().to_string()));
     }
 }
 
