@@ -160,7 +160,11 @@ async fn collect(
         values.limit = values.limit.min(MAX_MARKS);
         values.may_cut = true;
     }
-    let wants = |entry: &InboxEntry| from.is_none_or(|from| *from == entry.message.from);
+    // A time still to come may lie behind messages that arrive while this waits.
+    let wants = |entry: &InboxEntry| {
+        from.is_none_or(|from| *from == entry.message.from)
+            && wanted.since.is_none_or(|since| entry.received_at > since)
+    };
     while !values.is_full() {
         let page = match &mut claim {
             Some(claim) => claim.page(*cursor, PAGE, values.room(), wants),
