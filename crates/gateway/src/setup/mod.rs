@@ -53,7 +53,7 @@ pub struct InitRequest {
     pub migrate: bool,
 }
 
-/// What [`add_identity`], [`create`] and [`recover`] make.
+/// What [`add_identity`], [`create()`] and [`recover`] make.
 #[derive(Clone, Debug)]
 pub struct AddRequest {
     /// Its name. `None`: for an identity that exists, the one sealed with its keys.
