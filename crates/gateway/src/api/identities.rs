@@ -8,7 +8,19 @@ use crate::admin::{self, Effect};
 use crate::hosting;
 
 impl Api {
+    /// Carries the request out to its end, even if the caller hangs up in the middle: files and running identities
+    /// must not drift apart.
     pub(super) async fn administer(&self, who: Option<&str>, request: Request) -> Result<Value, Failure> {
+        let (api, who) = (Self::new(self.gateway.clone()), who.map(str::to_owned));
+        let work = self
+            .gateway
+            .tasks
+            .spawn(async move { api.carry_out(who.as_deref(), request).await });
+        work.await
+            .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?
+    }
+
+    async fn carry_out(&self, who: Option<&str>, request: Request) -> Result<Value, Failure> {
         if let Request::Reload = request {
             return hosting::reload(&self.gateway).await;
         }
@@ -45,10 +57,14 @@ impl Api {
                 }
             }
             Effect::Removed(principal) => {
+                // First out of service, then off the list: peers are told that it is not here, not that they are refused.
+                let principal = principal.get();
+                if let Ok(principal) = &principal {
+                    hosting::unhost(&self.gateway, principal).await;
+                }
                 hosting::apply(&self.gateway, &owned.config);
-                if let Ok(principal) = principal.get() {
-                    hosting::unhost(&self.gateway, &principal).await;
-                    crate::setup::set_aside(&owned.lock, &principal)?;
+                if let Ok(principal) = &principal {
+                    crate::setup::set_aside(&owned.lock, principal)?;
                 }
             }
         }
