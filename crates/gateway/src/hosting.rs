@@ -38,6 +38,14 @@ pub(crate) fn nick_of(config: &GatewayConfig, principal: &Principal) -> Option<N
     config.identities().get(index)?.nick.clone()
 }
 
+/// Whether the configuration says that an identity is served from the start.
+pub(crate) fn is_autoload(config: &GatewayConfig, principal: &Principal) -> bool {
+    let index = config.find(&principal.to_string());
+    index
+        .and_then(|index| config.identities().get(index))
+        .is_some_and(|identity| identity.autoload)
+}
+
 /// Serves one identity more. A failure is remembered and shown in `status`.
 pub(crate) async fn host(
     gateway: &Gateway,

@@ -48,8 +48,11 @@ impl Api {
             Effect::Changed => hosting::apply(&self.gateway, &owned.config),
             Effect::Added(identity) => {
                 hosting::apply(&self.gateway, &owned.config);
+                let autoload = hosting::is_autoload(&owned.config, identity.principal());
                 // It is there all the same, and its words are shown this once.
-                if let Err(error) = hosting::host(&self.gateway, &owned.config, *identity).await {
+                if !autoload {
+                    applied.result["loaded"] = json!(false);
+                } else if let Err(error) = hosting::host(&self.gateway, &owned.config, *identity).await {
                     applied.result["loaded"] = json!(false);
                     applied.result["warning"] = json!(format!(
                         "the identity was added, but it cannot be served: {error}"
