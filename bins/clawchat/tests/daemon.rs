@@ -130,6 +130,42 @@ fn up_does_not_move_a_gateway_to_another_network() {
 }
 
 #[test]
+fn up_shows_the_words_of_a_new_identity_even_if_the_daemon_does_not_start() {
+    let script = r#"if test "$3" = offline; then
+            mkdir -p "$2"; echo '{"version":1,"identities":[]}' > "$2/gateway-config.json"
+            echo '{"ok":true,"data":{"principal":"stacks:STA","mnemonic":"a b c"}}'
+        else
+            echo '{"event":"failed","error":"port 9000 is in use","code":"network","hint":"choose another"}'; exit 1
+        fi"#;
+    let machine = Machine::with_daemon_program(Some(script));
+    let error = machine.run(&["up"]).error(1, "network");
+    assert_eq!(
+        (&error["data"]["created"], &error["data"]["mnemonic"]),
+        (&json!(true), &json!("a b c"))
+    );
+    assert_eq!(error["data"]["status"], Value::Null);
+    fs::remove_dir_all(machine.data_dir()).unwrap();
+    let text = machine.run(&["--output", "text", "up"]);
+    assert!(
+        text.stderr.contains("recovery words, write them down: a b c\n"),
+        "{}",
+        text.stderr
+    );
+}
+
+#[test]
+fn up_waits_for_another_command_that_starts_the_daemon() {
+    let script = r#"test -e "$2/tried" && { echo "$@" >> "$2/again"; exit 1; }
+        touch "$2/tried"
+        echo '{"event":"failed","error":"a daemon is already running","code":"already_running"}'; exit 1"#;
+    let machine = Machine::with_daemon_program(Some(script));
+    gateway_in(&machine.data_dir());
+    // The second attempt is made, and its failure is another one.
+    machine.run(&["up"]).error(1, "failed");
+    assert!(machine.data_dir().join("again").exists());
+}
+
+#[test]
 fn up_sets_the_port_of_a_stopped_gateway_before_it_starts() {
     let script = format!(
         r#"if test "$3" = offline; then read -r line; echo "$line" >> "$2/asked"; echo '{{"ok":true,"data":{{}}}}'; exit; fi

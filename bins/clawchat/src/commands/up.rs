@@ -1,5 +1,8 @@
 //! `up`: from nothing to a gateway others can reach, in one command that can be repeated.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use clawchat_ipc::{ErrorCode, Request};
 use clawchat_types::{Network, Principal};
 use serde_json::{Map, Value};
@@ -24,14 +27,51 @@ const SHOWN: [&str; 9] = [
     "version",
 ];
 
+/// How long somebody else who sets up or starts the same gateway at this moment is waited for.
+const OTHERS_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether they are done.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Creates what is missing, starts what is not running, and tells where others reach it.
 pub(super) fn run(context: &Context, args: &UpArgs) -> Outcome {
-    let settings = &context.settings;
     let mut answer = Map::new();
     answer.insert("status".to_owned(), Value::from("up"));
     answer.insert("created".to_owned(), Value::Bool(false));
     answer.insert("started".to_owned(), Value::Bool(false));
 
+    let deadline = Instant::now() + OTHERS_LIMIT;
+    let warnings = loop {
+        match bring_up(context, args, &mut answer) {
+            Ok(warnings) => break warnings,
+            Err(failure) if is_in_other_hands(&failure) && Instant::now() < deadline => {
+                thread::sleep(LOOK_EVERY);
+            }
+            // The words of an identity that was made are shown this once, or never.
+            Err(failure) if answer.get("created") == Some(&Value::Bool(true)) => {
+                answer.remove("status");
+                return Err(failure.detail("data", Value::Object(answer)));
+            }
+            Err(failure) => return Err(failure),
+        }
+    };
+    let answer = context.screen.with_warnings(Value::Object(answer), &warnings);
+    context.screen.answer(&answer, human::up)
+}
+
+/// Whether it failed because another command creates or starts this gateway just now.
+fn is_in_other_hands(failure: &Failure) -> bool {
+    [
+        ErrorCode::AlreadyInitialized,
+        ErrorCode::AlreadyRunning,
+        ErrorCode::Busy,
+    ]
+    .into_iter()
+    .any(|code| failure.is(code))
+}
+
+/// The same once, into `answer`. Returns what is not quite as it was asked for.
+fn bring_up(context: &Context, args: &UpArgs, answer: &mut Map<String, Value>) -> Outcome<Vec<String>> {
+    let settings = &context.settings;
     let running = Link::try_open(&settings.socket())?;
     if running.is_some() || settings.home.join("gateway-config.json").exists() {
         change(context, args)?;
@@ -39,7 +79,7 @@ pub(super) fn run(context: &Context, args: &UpArgs) -> Outcome {
         let created = create(context, args)?;
         answer.insert("created".to_owned(), Value::Bool(true));
         take(
-            &mut answer,
+            answer,
             &created,
             &["principal", "address", "nick", "mnemonic", "passwordFile"],
         );
@@ -58,14 +98,13 @@ pub(super) fn run(context: &Context, args: &UpArgs) -> Outcome {
             };
             let event = program::start(&settings.home, &launch)?;
             answer.insert("started".to_owned(), Value::Bool(true));
-            take(&mut answer, &event, &SHOWN);
+            take(answer, &event, &SHOWN);
             daemon::status_of(&mut context.link()?, context.acting())?
         }
     };
-    take(&mut answer, &status, &SHOWN);
-    describe(&mut answer, &status);
-    let answer = context.screen.with_warnings(Value::Object(answer), &warnings);
-    context.screen.answer(&answer, human::up)
+    take(answer, &status, &SHOWN);
+    describe(answer, &status);
+    Ok(warnings)
 }
 
 /// A new gateway. Without a password the daemon's side draws one and keeps it beside the keys.
