@@ -14,41 +14,47 @@ use crate::gateways::{Gateway, Outcome, PASSWORD};
 /// The unit of `st_blocks`, in bytes.
 const BLOCK_BYTES: u64 = 512;
 
-/// How long a gateway takes to start, in milliseconds; the quickest of several times, which is the one least
-/// disturbed.
+/// How long a gateway takes to start, in milliseconds: medians.
 pub(super) struct Ready {
     /// From the start of the process until it serves.
     pub(super) whole: f64,
     /// What unsealing the keys takes, measured in this process with the same code.
     pub(super) keys: f64,
-    /// The difference.
+    /// The difference between one and the other right before it. Below zero only when others disturb the machine.
     pub(super) beyond_keys: f64,
 }
 
 pub(super) fn ready_times(gateway: &mut Gateway, count: usize) -> Outcome<Ready> {
-    let keystore = gateway
-        .home()
-        .join("identities")
-        .join(gateway.principal())
-        .join("identity.enc");
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", keystore.display());
-    let sealed = fs::read(&keystore).map_err(|error| failed(&error))?;
-    let (mut whole, mut keys) = (Duration::MAX, Duration::MAX);
+    let identity = gateway.home().join("identities").join(gateway.principal());
+    let path = identity.join("identity.enc");
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let sealed = fs::read(&path).map_err(|error| failed(&error))?;
+    let (mut whole, mut keys, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count {
         let begun = Instant::now();
         keystore::open(&sealed, PASSWORD).map_err(|error| failed(&error))?;
-        keys = keys.min(begun.elapsed());
+        let unsealing = millis(begun.elapsed());
         let begun = Instant::now();
         gateway.start()?;
-        whole = whole.min(begun.elapsed());
+        let starting = millis(begun.elapsed());
         gateway.stop()?;
+        keys.push(unsealing);
+        whole.push(starting);
+        beyond.push(starting - unsealing);
     }
-    let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+    let middle = |mut values: Vec<f64>| {
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
     Ok(Ready {
-        whole: millis(whole),
-        keys: millis(keys),
-        beyond_keys: millis(whole.saturating_sub(keys)),
+        whole: middle(whole),
+        keys: middle(keys),
+        beyond_keys: middle(beyond),
     })
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 /// How long `clawchat send` takes from the first of two gateways to the second, in milliseconds; the median.
@@ -69,7 +75,7 @@ pub(super) fn send_times(clawchat: &Path, gateways: &[Gateway; 2], count: usize)
             Err(format!("clawchat send ended with {status}"))
         }
     })?;
-    Ok(took.as_secs_f64() * 1000.0)
+    Ok(millis(took))
 }
 
 /// The memory a process has in use, in bytes, where the system tells.
