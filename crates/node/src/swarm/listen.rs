@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
@@ -109,13 +109,15 @@ fn on_every_address(
     }
 }
 
-/// Tries a TCP port the plain way. libp2p shares its ports (`SO_REUSEPORT`), so that a second gateway of the
-/// same user would not notice that the port is taken and would steal half of the connections.
+/// Tries a port the plain way. libp2p shares its TCP ports (`SO_REUSEPORT`), so that a second gateway of the
+/// same user would not notice that the port is taken and would steal half of the connections; and QUIC on one of two
+/// address families alone would look like QUIC on both.
 fn probe(transport: Transport, ip: IpAddr, port: u16) -> io::Result<()> {
     match transport {
         Transport::Tcp | Transport::WebSocket if port > 0 => {
             TcpListener::bind(SocketAddr::new(ip, port)).map(drop)
         }
+        Transport::Quic if port > 0 => UdpSocket::bind(SocketAddr::new(ip, port)).map(drop),
         Transport::Tcp | Transport::WebSocket | Transport::Quic => Ok(()),
     }
 }
