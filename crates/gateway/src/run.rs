@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::addresses;
 use crate::api::Api;
 use crate::config::{ConfigError, ConfiguredLimits, GatewayConfig};
+use crate::delivery::LongMessages;
 use crate::home::{Home, PidFile, Purpose};
 use crate::hosted::{HostError, Hosted};
 use crate::hosting::{self, Owned};
@@ -158,6 +159,7 @@ impl Gateway {
             hosts,
             node,
             sessions: Sessions::default(),
+            long_messages: LongMessages::default(),
             tasks: TaskTracker::new(),
             stop,
             stop_requested: CancellationToken::new(),

@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::delivery::LongMessages;
 use crate::home::Home;
 use crate::hosting::Owned;
 use crate::hosts::Hosts;
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) node: Node,
     /// The open sessions.
     pub(crate) sessions: Sessions,
+    /// Memory for long messages while they arrive.
+    pub(crate) long_messages: LongMessages,
     /// Every task of the gateway, so that stopping can wait for them.
     pub(crate) tasks: TaskTracker,
     /// Ends when the gateway stops.

@@ -1,6 +1,7 @@
 //! Messages from a peer: checked, stored, and only then acknowledged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clawchat_node::{ErrorCode, SessionHandle, Stream};
@@ -9,6 +10,8 @@ use clawchat_snap2p::chat::{ChatReceiver, Decision, NackCode, SignedEnvelope, op
 use clawchat_store::{Proof, StoreError, Write};
 use clawchat_types::Message;
 use futures::FutureExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use crate::clock;
@@ -17,6 +20,23 @@ use crate::shared::Gateway;
 
 /// Invalid messages a peer may send on one stream, each refused, before the session is closed.
 const MAX_INVALID: usize = 16;
+
+/// Unfinished messages above this size need one of the gateway's places for long messages. 64 KiB.
+const LONG_MESSAGE: usize = 64 * 1024;
+/// Long messages that arrive at a time, from all peers together; the next ones wait. Bounds the memory strangers can
+/// make us hold to about 350 MiB.
+const LONG_MESSAGES: usize = 32;
+/// How long one may take to arrive once it has a place, so that slow ones do not keep the places.
+const LONG_MESSAGE_LIMIT: Duration = Duration::from_secs(120);
+
+/// The places for long messages. One per gateway.
+pub(crate) struct LongMessages(Semaphore);
+
+impl Default for LongMessages {
+    fn default() -> Self {
+        Self(Semaphore::new(LONG_MESSAGES))
+    }
+}
 
 /// Serves one `chat/1` stream until it ends.
 ///
@@ -32,6 +52,7 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
     let (mut reader, mut writer) = stream.split();
     let mut receiver = ChatReceiver::new();
     let mut invalid = 0;
+    let mut place: Option<(SemaphorePermit<'_>, Instant)> = None;
     loop {
         invalid += store_arrived(gateway, hosted, session, &mut receiver).await;
         if invalid > MAX_INVALID {
@@ -47,8 +68,28 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
             writer.finish();
             return;
         }
+        if receiver.unfinished() <= LONG_MESSAGE {
+            place = None;
+        } else if place.is_none() {
+            // Closed only when the gateway is gone.
+            let Ok(permit) = gateway.long_messages.0.acquire().await else {
+                return;
+            };
+            place = Some((permit, Instant::now() + LONG_MESSAGE_LIMIT));
+        }
+        let reading = reader.read();
+        let mut next = match &place {
+            None => reading.await,
+            Some((_, deadline)) => match timeout_at(*deadline, reading).await {
+                Ok(next) => next,
+                Err(_) => {
+                    warn!(peer = %session.remote(), "a message takes too long to arrive");
+                    writer.reset(ErrorCode::Timeout);
+                    return;
+                }
+            },
+        };
         // Everything that is there already shares the next commit.
-        let mut next = reader.read().await;
         let broken = loop {
             match next {
                 Some(Ok(bytes)) => {
@@ -67,7 +108,8 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
                     return;
                 }
             }
-            match reader.read().now_or_never() {
+            let may_grow = place.is_some() || receiver.unfinished() <= LONG_MESSAGE;
+            match may_grow.then(|| reader.read().now_or_never()).flatten() {
                 Some(more) => next = more,
                 None => break None,
             }

@@ -10,7 +10,7 @@ mod local;
 mod outbound;
 
 pub(crate) use self::conversation::{Conversation, hurry, nudge};
-pub(crate) use self::inbound::receive;
+pub(crate) use self::inbound::{LongMessages, receive};
 
 use clawchat_store::{StoreError, Write};
 use clawchat_types::{MessageId, OutboundStatus, Principal};

@@ -120,6 +120,47 @@ async fn frames_announced_and_never_sent_cost_nobody_else_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn long_messages_arrive_a_few_at_a_time_and_short_ones_beside_them() {
+    /// As many as the gateway takes at a time, from all peers together.
+    const PLACES: usize = 32;
+    let (a, b) = pair(&[Alice], &[Bob]).await;
+    let mut streams = Vec::new();
+    let mut rogues = Vec::new();
+    for number in 0..3 {
+        let rogue = Rogue::new(clawchat_testkit::stranger(number)).await;
+        for _ in 0..4 {
+            let session = rogue.session(&b, Bob).await;
+            for _ in 0..4 {
+                streams.push(session.open_stream(CHAT_LABEL).await.unwrap());
+            }
+        }
+        rogues.push(rogue);
+    }
+    assert!(streams.len() > PLACES);
+    // 5 MiB and a half announced, one sent: more than fits into the buffers on the way.
+    let mut unfinished = vec![0x00, 0x58, 0x00, 0x00];
+    unfinished.resize(1024 * 1024, 0xa3);
+    let unfinished = Bytes::from(unfinished);
+    let mut writing = tokio::task::JoinSet::new();
+    for mut stream in streams {
+        let unfinished = unfinished.clone();
+        writing.spawn(async move { stream.write_all(unfinished).await.map(|()| stream) });
+    }
+    let mut taken = Vec::new();
+    while taken.len() < PLACES {
+        taken.push(within(writing.join_next()).await.unwrap().unwrap().unwrap());
+    }
+    a.caller(Alice).deliver(Bob.principal(), "honest").await;
+    assert!(writing.try_join_next().is_none(), "one long message too many");
+    // Those that give up make room for the others.
+    drop(taken);
+    while let Some(written) = within(writing.join_next()).await {
+        written.unwrap().unwrap();
+    }
+    assert_eq!(b.caller(Bob).texts().await, ["honest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_never_reads_its_acknowledgements_holds_up_nobody() {
     let (a, b) = pair(&[Alice], &[Bob]).await;
     let rogue = Rogue::new(Dave.identity()).await;

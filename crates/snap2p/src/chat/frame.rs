@@ -312,6 +312,11 @@ impl FrameBuffer {
     }
 
     /// Bytes held of a frame that is not complete.
+    pub(super) fn held(&self) -> usize {
+        self.prefix.len() + self.body.len()
+    }
+
+    /// Memory taken by a frame that is not complete, in bytes.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.prefix.capacity() + self.body.capacity()

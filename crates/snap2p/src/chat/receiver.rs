@@ -182,6 +182,12 @@ impl ChatReceiver {
         }
     }
 
+    /// Bytes held of a message that has not arrived completely.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.incoming.held()
+    }
+
     /// Messages that have arrived and are neither decided nor discarded.
     #[must_use]
     pub fn undecided(&self) -> usize {
