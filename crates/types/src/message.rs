@@ -12,13 +12,13 @@ pub const MAX_CONTENT_BYTES: usize = 4 * 1024 * 1024;
 /// Largest payload, in bytes of JSON text.
 pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 
-/// 16 random bytes that name a message from the sender's outbox to the receiver's inbox, for ever.
+/// 16 bytes that name a message from the sender's outbox to the receiver's inbox, for ever.
 /// Text form: 32 lower-case hex digits. Unique together with the sender.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId([u8; 16]);
 
 impl MessageId {
-    /// Wraps 16 bytes, which the caller drew at random.
+    /// Wraps 16 bytes, at least ten of which the caller drew at random.
     #[must_use]
     pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
