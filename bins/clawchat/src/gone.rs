@@ -1,6 +1,7 @@
 //! Waiting until a daemon's process is gone.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
+use std::io::Read as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use rustix::process::Pid;
 const LOCK: &str = "home.lock";
 /// The file with its process id.
 const PID: &str = "daemon.pid";
+/// Most that is read of it, in bytes.
+const MAX_PID_BYTES: u64 = 64;
 /// How often the lock is looked at, where the system cannot tell when a process ends.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -24,7 +27,10 @@ pub(crate) struct Leaving<'a> {
 impl<'a> Leaving<'a> {
     /// The daemon of this home, as it is now. Ask before telling it to stop.
     pub(crate) fn of(home: &'a Path) -> Self {
-        let text = fs::read_to_string(home.join(PID)).unwrap_or_default();
+        let mut text = String::new();
+        // Without a readable file there is no process to watch, only the lock.
+        let _ =
+            File::open(home.join(PID)).and_then(|file| file.take(MAX_PID_BYTES).read_to_string(&mut text));
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
         Self { home, pid }
     }
