@@ -14,6 +14,7 @@
 //! key its principal attested.
 
 pub mod chat;
+pub mod clawchat1;
 mod error_code;
 mod handshake;
 mod limits;
