@@ -58,7 +58,8 @@ pub struct OutboxEntry {
 }
 
 impl OutboxEntry {
-    /// Whether delivery is still owed: `pending`, or `sent` without an acknowledgement.
+    /// Whether delivery is still owed. A `sent` message is not: it went to a peer whose protocol has no receipts, and
+    /// nothing more will ever be heard of it.
     #[must_use]
     pub fn is_open(&self) -> bool {
         is_open(self.status)
@@ -68,8 +69,8 @@ impl OutboxEntry {
 /// Whether a message of this status still has to be delivered.
 pub(crate) fn is_open(status: OutboundStatus) -> bool {
     match status {
-        OutboundStatus::Pending | OutboundStatus::Sent => true,
-        OutboundStatus::Delivered | OutboundStatus::Failed => false,
+        OutboundStatus::Pending => true,
+        OutboundStatus::Sent | OutboundStatus::Delivered | OutboundStatus::Failed => false,
     }
 }
 

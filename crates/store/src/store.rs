@@ -52,7 +52,7 @@ pub trait MessageStore: Send + Sync {
     /// Number of outbox entries of every status, which is also the latest position.
     fn outbox_count(&self) -> Result<u64, StoreError>;
 
-    /// Messages still to be delivered to `to` (`pending`, or `sent` without acknowledgement), in order.
+    /// Messages still to be delivered to `to`, which are those of status `pending`, in order.
     fn pending(&self, to: &Principal, after: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError>;
     /// Whether [`pending`](Self::pending) has anything for `to`.
     fn has_pending(&self, to: &Principal) -> Result<bool, StoreError> {

@@ -300,7 +300,8 @@ fn an_id_is_enqueued_once(store: &dyn MessageStore) {
 }
 
 fn only_open_messages_are_pending(store: &dyn MessageStore) {
-    let to = [(1, 1), (2, 2), (3, 1), (4, 1), (5, 3)].map(|(number, to)| Write::Enqueue(draft(number, to)));
+    let to = [(1, 1), (2, 2), (3, 1), (4, 1), (5, 3), (6, 1)]
+        .map(|(number, to)| Write::Enqueue(draft(number, to)));
     store.commit(to.to_vec()).unwrap();
     let done = [
         set(1, OutboundStatus::Delivered),
@@ -315,22 +316,29 @@ fn only_open_messages_are_pending(store: &dyn MessageStore) {
         .iter()
         .map(|e| e.position)
         .collect();
-    assert_eq!(pending, [3, 4]);
-    assert_eq!(store.pending(&principal(1), 3, 10).unwrap().len(), 1);
+    assert_eq!(pending, [4, 6]);
+    assert_eq!(store.pending(&principal(1), 4, 10).unwrap().len(), 1);
     assert_eq!(store.pending(&principal(1), 0, 1).unwrap().len(), 1);
-    assert_eq!(store.pending(&principal(2), 0, 10).unwrap(), []);
     assert_eq!(store.pending_count(&principal(1)).unwrap(), 2);
-    assert_eq!(store.pending_count(&principal(2)).unwrap(), 0);
     assert!(store.has_pending(&principal(1)).unwrap());
-    assert!(!store.has_pending(&principal(2)).unwrap());
-    assert_eq!(store.pending_recipients().unwrap(), [principal(1), principal(3)]);
+    // Failed, and handed to a peer that acknowledges nothing.
+    for done in [2, 3] {
+        assert_eq!(store.pending(&principal(done), 0, 10).unwrap(), []);
+        assert_eq!(store.pending_count(&principal(done)).unwrap(), 0);
+        assert!(!store.has_pending(&principal(done)).unwrap());
+    }
+    assert_eq!(store.pending_recipients().unwrap(), [principal(1)]);
+    let expiring = store.due_expiries(UnixMillis(u64::MAX), 10).unwrap();
+    assert_eq!(expiring, store.pending(&principal(1), 0, 10).unwrap());
+    let sent = store.outbox_by_id(&id(5)).unwrap().unwrap();
+    assert_eq!((sent.status, sent.is_open()), (OutboundStatus::Sent, false));
     let failed = store.outbox_by_id(&id(2)).unwrap().unwrap();
     assert_eq!((failed.status, failed.attempts), (OutboundStatus::Failed, 3));
     assert_eq!(
         (failed.last_error.as_deref(), failed.updated_at),
         (Some("no way"), UnixMillis(77))
     );
-    assert_eq!(store.outbox_count().unwrap(), 5);
+    assert_eq!(store.outbox_count().unwrap(), 6);
 }
 
 fn a_failed_message_can_be_opened_again(store: &dyn MessageStore) {

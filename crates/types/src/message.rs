@@ -189,7 +189,8 @@ pub struct Message {
 pub enum OutboundStatus {
     /// Stored here, waiting for a way to the recipient.
     Pending,
-    /// Handed to the recipient's gateway, no acknowledgement yet.
+    /// Handed to the recipient's gateway. Over our own protocol that is on the way to `Delivered` and is only shown,
+    /// never stored. A peer whose protocol has no receipts (ClawChat 1.0) never says more: there it is the end.
     Sent,
     /// Stored durably at the other side.
     Delivered,
