@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use clawchat_types::{Message, MessageId, Principal, UnixMillis};
+use clawchat_types::{Message, MessageId, OutboundStatus, Principal, UnixMillis};
 
 use crate::model::{is_open, rising};
 use crate::store::PageBudget;
 use crate::write::{check_batch, cut_error};
 use crate::{
-    AttemptState, InboxEntry, MessageStore, OutboxEntry, Outcome, PeerRecord, Proof, StoreError, Write,
+    AttemptState, InboxEntry, MessageStore, OutboundDraft, OutboxEntry, Outcome, PeerRecord, Proof,
+    StoreError, Write,
 };
 
 /// Keeps everything in memory, for tests and throw-away gateways. Behaves like [`SledStore`](crate::SledStore)
@@ -175,12 +176,23 @@ impl MessageStore for MemoryStore {
 impl State {
     fn apply(&mut self, write: Write) -> Outcome {
         match write {
-            Write::Enqueue(draft) => self.enqueue(draft),
+            Write::Enqueue(draft) => self.enqueue(draft, OutboundStatus::Pending, 0, None),
+            Write::ImportOutbound {
+                draft,
+                status,
+                attempts,
+                last_error,
+            } => self.enqueue(draft, status, attempts, cut_error(last_error)),
             Write::AppendInbound {
                 message,
                 proof,
                 received_at,
-            } => self.append(message, proof, received_at),
+            } => self.append(message, proof, received_at, true),
+            Write::ImportInbound {
+                message,
+                received_at,
+                unread,
+            } => self.append(message, None, received_at, unread),
             Write::SetOutbound {
                 position,
                 status,
@@ -248,7 +260,13 @@ impl State {
         }
     }
 
-    fn enqueue(&mut self, draft: crate::OutboundDraft) -> Outcome {
+    fn enqueue(
+        &mut self,
+        draft: OutboundDraft,
+        status: OutboundStatus,
+        attempts: u32,
+        last_error: Option<String>,
+    ) -> Outcome {
         if let Some(position) = self.outbox_ids.get(&draft.id).copied() {
             let sequence = self
                 .outbox
@@ -261,21 +279,29 @@ impl State {
         *sequence += 1;
         let message = draft.into_message(*sequence);
         self.outbox_ids.insert(message.id, position);
-        self.pending.entry(message.to).or_default().insert(position);
-        self.expiry.insert((message.expires_at, position));
+        if is_open(status) {
+            self.pending.entry(message.to).or_default().insert(position);
+            self.expiry.insert((message.expires_at, position));
+        }
         let sequence = message.sequence;
         self.outbox.push(OutboxEntry {
             position,
             updated_at: message.timestamp,
             message,
-            status: clawchat_types::OutboundStatus::Pending,
-            attempts: 0,
-            last_error: None,
+            status,
+            attempts,
+            last_error,
         });
         Outcome::Enqueued { position, sequence }
     }
 
-    fn append(&mut self, message: Message, proof: Option<Proof>, received_at: UnixMillis) -> Outcome {
+    fn append(
+        &mut self,
+        message: Message,
+        proof: Option<Proof>,
+        received_at: UnixMillis,
+        unread: bool,
+    ) -> Outcome {
         let key = (message.id, message.from);
         if let Some(arrival) = self.inbox_ids.get(&key).copied() {
             return Outcome::Duplicate { arrival };
@@ -284,13 +310,15 @@ impl State {
         let last = self.inbox.last().map_or(UnixMillis(0), |last| last.received_at);
         let received_at = rising(received_at, last);
         self.inbox_ids.insert(key, arrival);
-        self.unread.insert(arrival);
+        if unread {
+            self.unread.insert(arrival);
+        }
         self.inbox.push(InboxEntry {
             arrival,
             received_at,
             message,
             proof,
-            unread: true,
+            unread,
         });
         Outcome::Appended { arrival, received_at }
     }

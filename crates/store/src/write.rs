@@ -43,6 +43,28 @@ pub enum Write {
         /// Now.
         received_at: UnixMillis,
     },
+    /// Take over a message that another program received for this identity. Gives what
+    /// [`AppendInbound`](Self::AppendInbound) does.
+    ImportInbound {
+        /// The message.
+        message: Message,
+        /// When it was received there.
+        received_at: UnixMillis,
+        /// Whether nobody has read it yet.
+        unread: bool,
+    },
+    /// Take over a message that another program sent for this identity, with what became of it there. Gives what
+    /// [`Enqueue`](Self::Enqueue) does; only a `pending` one is delivered.
+    ImportOutbound {
+        /// The message.
+        draft: OutboundDraft,
+        /// How far it came.
+        status: OutboundStatus,
+        /// How often its delivery was tried.
+        attempts: u32,
+        /// Why the last try failed; cut to [`MAX_ERROR_BYTES`].
+        last_error: Option<String>,
+    },
     /// Note how a delivery went. Gives [`Outcome::Done`] or [`Outcome::NotFound`].
     SetOutbound {
         /// Which outbox entry.
@@ -80,17 +102,12 @@ impl Write {
     #[must_use]
     pub fn size(&self) -> usize {
         let variable = match self {
-            Self::Enqueue(draft) => {
-                draft.content.as_str().len()
-                    + draft.payload.as_ref().map_or(0, |p| p.as_str().len())
-                    + draft.content_type.len()
-            }
+            Self::Enqueue(draft) => draft_size(draft),
+            Self::ImportOutbound { draft, .. } => draft_size(draft) + MAX_ERROR_BYTES,
             Self::AppendInbound { message, proof, .. } => {
-                message.content.as_str().len()
-                    + message.payload.as_ref().map_or(0, |p| p.as_str().len())
-                    + message.content_type.len()
-                    + proof.as_ref().map_or(0, |p| p.envelope.len())
+                message_size(message) + proof.as_ref().map_or(0, |p| p.envelope.len())
             }
+            Self::ImportInbound { message, .. } => message_size(message),
             Self::SetOutbound { .. } | Self::NoteAttempt { .. } => MAX_ERROR_BYTES,
             Self::PutPeer(peer) => {
                 peer.alias.as_ref().map_or(0, String::len)
@@ -111,10 +128,10 @@ impl Write {
     pub fn check(&self) -> Result<(), StoreError> {
         check_limit("record", self.size(), MAX_RECORD_BYTES)?;
         match self {
-            Self::Enqueue(draft) => {
+            Self::Enqueue(draft) | Self::ImportOutbound { draft, .. } => {
                 check_limit("content type", draft.content_type.len(), MAX_CONTENT_TYPE_BYTES)
             }
-            Self::AppendInbound { message, .. } => {
+            Self::AppendInbound { message, .. } | Self::ImportInbound { message, .. } => {
                 check_limit("content type", message.content_type.len(), MAX_CONTENT_TYPE_BYTES)
             }
             Self::PutPeer(peer) => {
@@ -131,6 +148,16 @@ impl Write {
             Self::SetOutbound { .. } | Self::NoteAttempt { .. } | Self::RemovePeer(_) => Ok(()),
         }
     }
+}
+
+fn draft_size(draft: &OutboundDraft) -> usize {
+    let payload = draft.payload.as_ref().map_or(0, |p| p.as_str().len());
+    draft.content.as_str().len() + payload + draft.content_type.len()
+}
+
+fn message_size(message: &Message) -> usize {
+    let payload = message.payload.as_ref().map_or(0, |p| p.as_str().len());
+    message.content.as_str().len() + payload + message.content_type.len()
 }
 
 /// Checks a whole batch, as every backend does before it touches anything.

@@ -7,7 +7,7 @@ use clawchat_store::{MemoryStore, MessageStore, PeerRecord, StoreError, Write};
 use clawchat_types::{OutboundStatus, UnixMillis};
 use proptest::prelude::*;
 
-use common::{draft, id, inbound, open, principal, scratch};
+use common::{draft, id, inbound, message, open, principal, scratch};
 
 /// What happens in one step.
 #[derive(Clone, Debug)]
@@ -20,17 +20,19 @@ enum Step {
 }
 
 fn write() -> impl Strategy<Value = Write> {
-    let status = prop_oneof![
-        Just(OutboundStatus::Pending),
-        Just(OutboundStatus::Sent),
-        Just(OutboundStatus::Delivered),
-        Just(OutboundStatus::Failed),
-    ];
+    let status = || {
+        prop_oneof![
+            Just(OutboundStatus::Pending),
+            Just(OutboundStatus::Sent),
+            Just(OutboundStatus::Delivered),
+            Just(OutboundStatus::Failed),
+        ]
+    };
     // Few different numbers, so that writes meet each other.
     prop_oneof![
         3 => (0..30_u64, 0..4_u8).prop_map(|(number, to)| Write::Enqueue(draft(number, to))),
         3 => (0..30_u64, 0..4_u8, 0..100_u64).prop_map(|(number, from, at)| inbound(number, from, at)),
-        3 => (0..20_u64, status, 0..5_u32, any::<Option<u8>>(), any::<u64>()).prop_map(
+        3 => (0..20_u64, status(), 0..5_u32, any::<Option<u8>>(), any::<u64>()).prop_map(
             |(position, status, attempts, error, at)| Write::SetOutbound {
                 position,
                 status,
@@ -39,6 +41,12 @@ fn write() -> impl Strategy<Value = Write> {
                 at: UnixMillis(at),
             }
         ),
+        1 => (0..30_u64, 0..4_u8, status(), 0..5_u32).prop_map(|(number, to, status, attempts)| {
+            Write::ImportOutbound { draft: draft(number, to), status, attempts, last_error: None }
+        }),
+        1 => (0..30_u64, 0..4_u8, 0..100_u64, any::<bool>()).prop_map(|(number, from, at, unread)| {
+            Write::ImportInbound { message: message(number, from), received_at: UnixMillis(at), unread }
+        }),
         1 => (0..4_u8, 0..9_u32, 0..100_u64).prop_map(|(to, attempts, at)| Write::NoteAttempt {
             to: principal(to),
             attempts,

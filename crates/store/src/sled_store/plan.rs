@@ -43,12 +43,23 @@ impl<'a> Plan<'a> {
 
     pub(crate) fn apply(&mut self, write: Write) -> Result<Outcome, StoreError> {
         match write {
-            Write::Enqueue(draft) => self.enqueue(draft),
+            Write::Enqueue(draft) => self.enqueue(draft, OutboundStatus::Pending, 0, None),
+            Write::ImportOutbound {
+                draft,
+                status,
+                attempts,
+                last_error,
+            } => self.enqueue(draft, status, attempts, cut_error(last_error)),
             Write::AppendInbound {
                 message,
                 proof,
                 received_at,
-            } => self.append(message, proof, received_at),
+            } => self.append(message, proof, received_at, true),
+            Write::ImportInbound {
+                message,
+                received_at,
+                unread,
+            } => self.append(message, None, received_at, unread),
             Write::SetOutbound {
                 position,
                 status,
@@ -96,7 +107,13 @@ impl<'a> Plan<'a> {
         Ok(Some((self.changes, self.meta)))
     }
 
-    fn enqueue(&mut self, draft: OutboundDraft) -> Result<Outcome, StoreError> {
+    fn enqueue(
+        &mut self,
+        draft: OutboundDraft,
+        status: OutboundStatus,
+        attempts: u32,
+        last_error: Option<String>,
+    ) -> Result<Outcome, StoreError> {
         let id = *draft.id.as_bytes();
         if let Some(value) = self.current(Tree::OutboxIds, &id)? {
             let position = self.base.number(Tree::OutboxIds, &id, &value)?;
@@ -106,16 +123,16 @@ impl<'a> Plan<'a> {
         let position = self.meta.count(Tree::Outbox) + 1;
         let conversation = self.conversation(&draft.to)?;
         conversation.sequence += 1;
-        conversation.open += 1;
+        conversation.open += u64::from(is_open(status));
         let sequence = conversation.sequence;
         let message = draft.into_message(sequence);
         let state = StateV1 {
             to: message.to.to_bytes(),
             sequence,
             expires_at: message.expires_at.0,
-            status: record::status_code(OutboundStatus::Pending),
-            attempts: 0,
-            last_error: None,
+            status: record::status_code(status),
+            attempts,
+            last_error,
             updated_at: message.timestamp.0,
         };
         let key = position.to_be_bytes();
@@ -129,7 +146,9 @@ impl<'a> Plan<'a> {
         )?;
         self.set_record(Tree::OutboxState, &key, &state)?;
         self.set(Tree::OutboxIds, &id, &[&key], true)?;
-        self.index_open(position, &state)?;
+        if is_open(status) {
+            self.index_open(position, &state)?;
+        }
         Ok(Outcome::Enqueued { position, sequence })
     }
 
@@ -138,6 +157,7 @@ impl<'a> Plan<'a> {
         message: Message,
         proof: Option<Proof>,
         received_at: UnixMillis,
+        unread: bool,
     ) -> Result<Outcome, StoreError> {
         let sender = self.base.keys.hide(&message.from.to_bytes());
         let id = id_and_sender(message.id.as_bytes(), &sender);
@@ -157,7 +177,9 @@ impl<'a> Plan<'a> {
             true,
         )?;
         self.set(Tree::InboxIds, &id, &[&key], true)?;
-        self.set(Tree::Unread, &key, &[], true)?;
+        if unread {
+            self.set(Tree::Unread, &key, &[], true)?;
+        }
         Ok(Outcome::Appended { arrival, received_at })
     }
 
