@@ -64,6 +64,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("bincode", &["clawchat-store"]),
     ("libp2p", &["clawchat-node"]),
     ("tokio-tungstenite", &["clawchat-mesh"]),
+    ("ureq", &["clawchat-gateway"]),
 ];
 
 /// Crates that must stay pure: no runtime, no sockets, no randomness of their own.

@@ -354,7 +354,7 @@ proptest! {
 
     #[test]
     fn arbitrary_values_in_place_of_good_ones_never_panic(
-        key in 0..14_usize,
+        key in 0..17_usize,
         value in prop_oneof![
             Just(json!(null)), Just(json!([])), Just(json!({})), Just(json!([[], {}, null, 1.5])),
             any::<f64>().prop_map(|number| json!(number)), any::<i64>().prop_map(|number| json!(number)),
@@ -364,10 +364,10 @@ proptest! {
         let mut first = entry(ALICE, "alice");
         let mut config = json!({"version": 1, "p2pPort": 9000});
         let names = ["principal", "nick", "autoload", "allowLocal", "allowedRemotePeers", "deniedPeers",
-                     "openclawWake", "visibility", "version", "p2pPort", "identities", "visibility", "limits", "x"];
-        if key < 8 { first[names[key]] = value.clone(); }
+                     "openclawWake", "visibility", "wake", "version", "p2pPort", "identities", "visibility", "limits", "legacyPeers", "wake", "x"];
+        if key < 9 { first[names[key]] = value.clone(); }
         config["identities"] = json!([first, entry(CAROL, "carol")]);
-        if key >= 8 { config[names[key]] = value; }
+        if key >= 9 { config[names[key]] = value; }
         let text = config.to_string();
         if let Ok(parsed) = GatewayConfig::parse(text.as_bytes()) {
             let again = GatewayConfig::parse(parsed.to_text().as_bytes()).unwrap();

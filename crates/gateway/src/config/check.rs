@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 
 use super::document::{key, shown};
 use super::place::{KeyPath, line_of};
+use super::wake::{WakeConfig, wake};
 use super::{
-    ConfiguredLimits, ConfiguredPrincipal, GatewayConfig, IdentityConfig, Invalid, MAX_CONFIG_BYTES,
-    MAX_LIMIT, PeerPattern, Visibility,
+    ConfiguredLimits, ConfiguredPrincipal, GatewayConfig, IdentityConfig, Invalid, LegacyPeers,
+    MAX_CONFIG_BYTES, MAX_LIMIT, PeerPattern, Visibility,
 };
 
 /// What every principal in the file starts with.
-const PRINCIPAL_PREFIX: &str = "stacks:";
+pub(super) const PRINCIPAL_PREFIX: &str = "stacks:";
 /// The bytes some editors put in front of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -54,12 +55,13 @@ pub(super) fn recheck(document: Map<String, Value>) -> Result<GatewayConfig, Inv
     parse(super::document::to_text(&document).as_bytes())
 }
 
-struct Problem {
+/// What is wrong, before it is known on which line.
+pub(super) struct Problem {
     key: KeyPath,
     message: String,
 }
 
-fn problem<T>(key: KeyPath, message: impl Into<String>) -> Result<T, Problem> {
+pub(super) fn problem<T>(key: KeyPath, message: impl Into<String>) -> Result<T, Problem> {
     Err(Problem {
         key,
         message: message.into(),
@@ -112,13 +114,15 @@ fn check(value: Value) -> Result<GatewayConfig, Problem> {
         identities.push(identity);
     }
     warn_of_principals(&identities, &mut warnings);
-    let (visibility, limits) = own_keys(&root, &document, &mut identities, &mut warnings)?;
+    let own = own_keys(&root, &document, &mut identities, &mut warnings)?;
     Ok(GatewayConfig {
         document,
         p2p_port,
         identities,
-        visibility,
-        limits,
+        visibility: own.visibility,
+        limits: own.limits,
+        legacy_peers: own.legacy_peers,
+        wake: own.wake,
         warnings,
     })
 }
@@ -213,6 +217,7 @@ fn identity<'a>(
         denied_peers: Vec::new(),
         openclaw_wake,
         visibility: Visibility::default(),
+        wake: WakeConfig::default(),
     };
     Ok((identity, nick_text.map(String::as_str)))
 }
@@ -268,20 +273,31 @@ fn warn_of_principals(identities: &[IdentityConfig], warnings: &mut Vec<String>)
     }
 }
 
+/// The top-level keys that only we have.
+struct OwnKeys {
+    visibility: Visibility,
+    limits: ConfiguredLimits,
+    legacy_peers: LegacyPeers,
+    wake: WakeConfig,
+}
+
 /// Checks the keys that only we have, and puts those of identities into `identities`.
 fn own_keys(
     root: &KeyPath,
     document: &Map<String, Value>,
     identities: &mut [IdentityConfig],
     warnings: &mut Vec<String>,
-) -> Result<(Visibility, ConfiguredLimits), Problem> {
+) -> Result<OwnKeys, Problem> {
     let visibility = visibility(root, document)?.unwrap_or_default();
     let limits = limits(root, document)?;
+    let legacy_peers = legacy_peers(root, document)?;
+    let wake = wake(root, document, &WakeConfig::default(), warnings)?;
     let entries = document.get(key::IDENTITIES).and_then(Value::as_array);
     for (index, (entry, identity)) in entries.into_iter().flatten().zip(identities).enumerate() {
         let at = root.key(key::IDENTITIES).index(index);
         let Value::Object(entry) = entry else { continue };
         identity.visibility = self::visibility(&at, entry)?.unwrap_or(visibility);
+        identity.wake = self::wake(&at, entry, &wake, warnings)?;
         identity.denied_peers = match entry.get(key::DENIED) {
             None => Vec::new(),
             Some(Value::Array(denied)) => patterns(&at.key(key::DENIED), index, denied, false, warnings)?,
@@ -291,7 +307,30 @@ fn own_keys(
             }
         };
     }
-    Ok((visibility, limits))
+    Ok(OwnKeys {
+        visibility,
+        limits,
+        legacy_peers,
+        wake,
+    })
+}
+
+fn legacy_peers(root: &KeyPath, document: &Map<String, Value>) -> Result<LegacyPeers, Problem> {
+    let Some(value) = document.get(key::LEGACY_PEERS) else {
+        return Ok(LegacyPeers::default());
+    };
+    match value.as_str() {
+        Some("bound") => Ok(LegacyPeers::Bound),
+        Some("unbound") => Ok(LegacyPeers::Unbound),
+        Some("off") => Ok(LegacyPeers::Off),
+        _ => {
+            let message = format!(
+                "legacyPeers must be \"bound\", \"unbound\" or \"off\" (got: {})",
+                shown(Some(value))
+            );
+            problem(root.key(key::LEGACY_PEERS), message)
+        }
+    }
 }
 
 fn visibility(at: &KeyPath, object: &Map<String, Value>) -> Result<Option<Visibility>, Problem> {

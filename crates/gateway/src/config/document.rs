@@ -15,6 +15,8 @@ pub(super) mod key {
     pub(in crate::config) const ALLOW_LOCAL: &str = "allowLocal";
     pub(in crate::config) const ALLOWED: &str = "allowedRemotePeers";
     pub(in crate::config) const DENIED: &str = "deniedPeers";
+    pub(in crate::config) const LEGACY_PEERS: &str = "legacyPeers";
+    pub(in crate::config) const OWN_WAKE: &str = "wake";
     pub(in crate::config) const WAKE: &str = "openclawWake";
 }
 

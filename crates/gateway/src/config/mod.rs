@@ -7,13 +7,29 @@
 //! The file is shared with the TypeScript ClawChat and is valid here exactly when it is valid there. What it
 //! accepts and we cannot use (a principal that is not an address, a nickname beyond 64 characters, a port with
 //! a fraction, an identity of the other network) is kept in the file and reported by
-//! [`GatewayConfig::warnings`]. On top of its keys there are ours, all optional: `visibility` (whole gateway
-//! and per identity), `limits`, and per identity `deniedPeers`.
+//! [`GatewayConfig::warnings`]. On top of its keys there are ours, all optional: `visibility` and `wake` (whole
+//! gateway and per identity), `limits`, `legacyPeers`, and per identity `deniedPeers`:
+//!
+//! ```json
+//! "legacyPeers": "bound",
+//! "wake": {
+//!   "urgentFrom": "peers",
+//!   "openclaw": "/opt/openclaw/bin/openclaw",
+//!   "command": ["/usr/local/bin/notify-me", "--from", "clawchat"],
+//!   "webhook": { "url": "https://example.org/hook", "tokenFile": "/etc/clawchat/hook-token" }
+//! }
+//! ```
+//!
+//! `legacyPeers` is [`LegacyPeers`]: "bound" (default), "unbound" or "off". `wake` is [`WakeConfig`]: `urgentFrom` is
+//! "peers" (default), "anyone", "nobody" or an array of principals; `openclaw`, `command` and `webhook` (with `url`
+//! and `token` or `tokenFile`) are absent by default. In an identity's entry, `wake` replaces what it names for that
+//! identity, and `null` takes it away.
 
 mod check;
 mod document;
 mod edit;
 mod place;
+mod wake;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,6 +41,10 @@ use crate::home::{self, Home, HomeError, HomeLock};
 
 pub use self::edit::{EditError, NewIdentity};
 pub use self::place::{KeyPath, Step};
+pub(crate) use self::wake::is_token;
+pub use self::wake::{
+    MAX_URGENT_PRINCIPALS, MAX_WAKE_ARGUMENTS, UrgentFrom, WakeConfig, Webhook, WebhookToken,
+};
 
 /// Largest configuration file read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
@@ -34,14 +54,31 @@ pub const DEFAULT_P2P_PORT: u16 = 9000;
 pub const MAX_LIMIT: u32 = 1_000_000;
 
 /// A checked configuration.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct GatewayConfig {
     document: Map<String, Value>,
     p2p_port: u16,
     identities: Vec<IdentityConfig>,
     visibility: Visibility,
     limits: ConfiguredLimits,
+    legacy_peers: LegacyPeers,
+    wake: WakeConfig,
     warnings: Vec<String>,
+}
+
+/// Leaves the document out: it may hold a token.
+impl fmt::Debug for GatewayConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayConfig")
+            .field("p2p_port", &self.p2p_port)
+            .field("identities", &self.identities)
+            .field("visibility", &self.visibility)
+            .field("limits", &self.limits)
+            .field("legacy_peers", &self.legacy_peers)
+            .field("wake", &self.wake)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl GatewayConfig {
@@ -104,6 +141,19 @@ impl GatewayConfig {
         self.limits
     }
 
+    /// The top-level `legacyPeers`. Default: bound.
+    #[must_use]
+    pub fn legacy_peers(&self) -> LegacyPeers {
+        self.legacy_peers
+    }
+
+    /// The top-level `wake`; [`IdentityConfig::wake`] is what counts for an identity. Default: nothing but
+    /// OpenClaw, for identities with `openclawWake`.
+    #[must_use]
+    pub fn wake(&self) -> &WakeConfig {
+        &self.wake
+    }
+
     /// What is accepted in the file but not used, or not as written: one sentence each.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
@@ -152,6 +202,8 @@ pub struct IdentityConfig {
     pub openclaw_wake: bool,
     /// How much of it strangers may learn. Ours; default: the gateway's `visibility`.
     pub visibility: Visibility,
+    /// What else is told of messages to it. Ours; default: the gateway's `wake`.
+    pub wake: WakeConfig,
 }
 
 /// A principal as the configuration has it: any text behind `stacks:`, so perhaps not an address.
@@ -243,6 +295,19 @@ pub enum Visibility {
     Private,
     /// Like private, and a knock with a valid invite must come first.
     Stealth,
+}
+
+/// Whether sessions of the TypeScript ClawChat's protocol are allowed (`spec/clawchat-1.md`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LegacyPeers {
+    /// `bound`: yes, if the connection proves the node key that the peer's wallet attests.
+    #[default]
+    Bound,
+    /// `unbound`: also without that proof, for peers behind relays that replace it. Whoever has seen a peer's
+    /// attestation can then pose as that peer.
+    Unbound,
+    /// `off`: no.
+    Off,
 }
 
 /// The `limits` of the file. `None`: the built-in value.
