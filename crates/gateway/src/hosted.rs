@@ -47,6 +47,8 @@ pub(crate) struct Hosted {
     identity: Identity,
     node_key: Arc<NodeKey>,
     attestation: Mutex<Attestation<Verified>>,
+    /// The same for the key of the gateway's node, once it was needed.
+    legacy_attestation: Mutex<Option<Attestation<Verified>>>,
     nick: Mutex<Option<Nick>>,
     invite: Mutex<Option<Invite>>,
     store: StoreHandle,
@@ -77,6 +79,7 @@ impl Hosted {
             principal: *identity.principal(),
             node_key: Arc::new(identity.node_key().clone()),
             attestation: Mutex::new(attestation),
+            legacy_attestation: Mutex::default(),
             nick: Mutex::new(nick),
             invite: Mutex::default(),
             identity,
@@ -140,19 +143,42 @@ impl Hosted {
     /// When the system gives no randomness for a new one and the old one is half over.
     pub(crate) fn credentials(&self) -> Result<Credentials, HostError> {
         let mut attestation = lock(&self.attestation);
-        let half = i64::try_from(ATTESTATION_LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
-        if attestation
-            .expires_at()
-            .0
-            .saturating_sub(clock::now().seconds().0)
-            < half
-        {
+        if is_half_over(&attestation) {
             *attestation = attest(&self.identity)?;
         }
         Ok(Credentials {
             node_key: Arc::clone(&self.node_key),
             attestation: attestation.clone(),
         })
+    }
+
+    /// What a peer of ClawChat 1.0 is shown: there the attested key must be the one of the connection, which is that of
+    /// the gateway's node, whichever of its identities speaks. A wallet may attest several keys.
+    ///
+    /// # Errors
+    /// As [`Hosted::credentials`].
+    pub(crate) fn legacy_attestation(
+        &self,
+        gateway_key: &NodeId,
+    ) -> Result<Attestation<Verified>, HostError> {
+        let mut kept = lock(&self.legacy_attestation);
+        if let Some(attestation) = &*kept
+            && !is_half_over(attestation)
+        {
+            return Ok(attestation.clone());
+        }
+        let (wallet, network) = (self.identity.wallet(), self.identity.network());
+        let now = clock::now().seconds();
+        let attestation = Attestation::create(
+            wallet,
+            network,
+            gateway_key,
+            now,
+            ATTESTATION_LIFETIME,
+            clock::random()?,
+        );
+        *kept = Some(attestation.clone());
+        Ok(attestation)
     }
 
     /// Writes arriving messages into the inbox and announces them. Goes on when the caller is dropped, such as with a
@@ -253,6 +279,16 @@ pub(crate) enum HostError {
 /// How far ahead of now wall-clock arithmetic may go; keeps `UnixMillis` sums readable.
 pub(crate) fn in_future(duration: Duration) -> UnixMillis {
     clock::now().after(duration)
+}
+
+/// Whether half of the life of an attestation is over.
+fn is_half_over(attestation: &Attestation<Verified>) -> bool {
+    let half = i64::try_from(ATTESTATION_LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
+    let left = attestation
+        .expires_at()
+        .0
+        .saturating_sub(clock::now().seconds().0);
+    left < half
 }
 
 fn attest(identity: &Identity) -> Result<Attestation<Verified>, HostError> {

@@ -15,7 +15,7 @@ use crate::config::GatewayConfig;
 use crate::home::{Home, HomeLock};
 use crate::hosted::{HostError, Hosted};
 use crate::shared::Gateway;
-use crate::{api, delivery, peering, setup};
+use crate::{api, delivery, hosts, peering, setup};
 
 /// What only one request at a time may change: the home folder, and the configuration read from it.
 pub(crate) struct Owned {
@@ -115,7 +115,11 @@ pub(crate) async fn unhost(gateway: &Gateway, principal: &Principal) {
 /// not tried again by itself, but what waits is.
 pub(crate) fn apply(gateway: &Gateway, config: &GatewayConfig) {
     gateway.hosts.configure(config);
+    gateway.node.set_legacy(hosts::legacy_policy(config));
     for session in gateway.sessions.all() {
+        if !gateway.hosts.keeps(&session) {
+            session.close(WireCode::VersionUnsupported);
+        }
         if let Verdict::Refuse(_) = gateway.hosts.inbound_verdict(session.remote(), session.local()) {
             // A peer we wrote to first stays reachable; its messages are refused one by one.
             if !session.is_outbound() {

@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use clawchat_node::{Credentials, ErrorCode, Gatekeeper};
+use clawchat_identity::{Attestation, Verified};
+use clawchat_node::{Credentials, ErrorCode, Gatekeeper, LegacyPolicy};
 use clawchat_router::{Acl, AllowEntry, Directory, HostedIdentity, ResolveError, Route, Verdict, Visibility};
-use clawchat_types::Principal;
+use clawchat_snap2p::clawchat1::Gate;
+use clawchat_types::{NodeId, Principal};
 use serde_json::{Value, json};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use crate::config::{self, GatewayConfig, IdentityConfig, PeerPattern};
+use crate::config::{self, GatewayConfig, IdentityConfig, LegacyPeers, PeerPattern};
 use crate::hosted::Hosted;
+use crate::link::{self, Link};
 
 /// Looked at by every session and every message, changed by the operator.
 pub(crate) struct Hosts {
     inner: RwLock<Inner>,
     p2p_port: u16,
+    /// The key of the gateway's node, which peers of ClawChat 1.0 want attested.
+    gateway_key: NodeId,
 }
 
 #[derive(Default)]
@@ -25,14 +30,16 @@ struct Inner {
     loaded: Vec<Arc<Hosted>>,
     /// Why an identity that should be served is not, by its principal's text.
     not_loaded: BTreeMap<String, String>,
+    legacy: LegacyPolicy,
 }
 
 impl Hosts {
     /// Nobody served yet.
-    pub(crate) fn new(config: &GatewayConfig, p2p_port: u16) -> Self {
+    pub(crate) fn new(config: &GatewayConfig, p2p_port: u16, gateway_key: NodeId) -> Self {
         let hosts = Self {
             inner: RwLock::default(),
             p2p_port,
+            gateway_key,
         };
         hosts.configure(config);
         hosts
@@ -60,12 +67,46 @@ impl Hosts {
             .not_loaded
             .retain(|principal, _| config.find(principal).is_some());
         inner.directory = directory;
+        inner.legacy = legacy_policy(config);
         inner.sort();
     }
 
     /// The port the node listens on.
     pub(crate) fn p2p_port(&self) -> u16 {
         self.p2p_port
+    }
+
+    /// The key of the gateway's node.
+    pub(crate) fn gateway_key(&self) -> &NodeId {
+        &self.gateway_key
+    }
+
+    /// Whether peers of ClawChat 1.0 are talked to at all.
+    pub(crate) fn speaks_legacy(&self) -> bool {
+        self.read().legacy != LegacyPolicy::Off
+    }
+
+    /// Whether a session may go on under the rule for peers of ClawChat 1.0.
+    pub(crate) fn keeps(&self, link: &Link) -> bool {
+        match (link, self.read().legacy) {
+            (Link::Legacy(_), LegacyPolicy::Off) => false,
+            (Link::Legacy(session), LegacyPolicy::Bound) => session.is_bound(),
+            (Link::Legacy(_), LegacyPolicy::Unbound) | (Link::Native(_), _) => true,
+        }
+    }
+
+    /// Whether any identity here knows that this peer speaks SNaP2P 2: then it is never talked to over ClawChat 1.0
+    /// again, so that nobody can talk us into that.
+    pub(crate) fn is_pinned(&self, peer: &Principal) -> bool {
+        self.loaded().iter().any(|hosted| {
+            let record = hosted.store().store().peer(peer).ok().flatten();
+            record.and_then(|record| record.protocol_pin) >= Some(link::NATIVE)
+        })
+    }
+
+    /// Whether an identity may be shown to others without an invite.
+    pub(crate) fn visibility(&self, principal: &Principal) -> Option<Visibility> {
+        Some(self.read().directory.get(principal)?.visibility)
     }
 
     /// Serves an identity from now on.
@@ -225,12 +266,44 @@ impl Gatekeeper for Hosts {
     }
 }
 
+impl Gate for Hosts {
+    /// The first identity whose access list admits the caller: this protocol has no way to say which one is meant.
+    fn answer_as(&self, caller: &Principal) -> Result<Attestation<Verified>, ErrorCode> {
+        if self.is_pinned(caller) {
+            warn!(peer = %caller, "a peer that has spoken SNaP2P 2 before came over ClawChat 1.0 and was refused");
+            return Err(ErrorCode::VersionUnsupported);
+        }
+        let admitting = self.loaded().into_iter().find(|hosted| {
+            let shown = self.visibility(hosted.principal()) != Some(Visibility::Stealth);
+            shown
+                && matches!(
+                    self.inbound_verdict(caller, hosted.principal()),
+                    Verdict::Deliver { .. }
+                )
+        });
+        let hosted = admitting.ok_or(ErrorCode::NotAllowed)?;
+        hosted.legacy_attestation(&self.gateway_key).map_err(|error| {
+            error!(identity = %hosted.principal(), %error, "cannot prove who we are");
+            ErrorCode::NotAllowed
+        })
+    }
+}
+
 impl Inner {
     /// Puts the served identities into the order of the configuration.
     fn sort(&mut self) {
         let order: Vec<Principal> = self.directory.iter().map(|identity| identity.principal).collect();
         self.loaded
             .sort_by_key(|hosted| order.iter().position(|principal| principal == hosted.principal()));
+    }
+}
+
+/// What the configuration says of peers of ClawChat 1.0.
+pub(crate) fn legacy_policy(config: &GatewayConfig) -> LegacyPolicy {
+    match config.legacy_peers() {
+        LegacyPeers::Bound => LegacyPolicy::Bound,
+        LegacyPeers::Unbound => LegacyPolicy::Unbound,
+        LegacyPeers::Off => LegacyPolicy::Off,
     }
 }
 
@@ -285,7 +358,7 @@ mod tests {
         ];
         let config = json!({ "version": 1, "p2pPort": 9000, "identities": identities });
         let config = GatewayConfig::parse(config.to_string().as_bytes()).unwrap();
-        let hosts = Hosts::new(&config, 9000);
+        let hosts = Hosts::new(&config, 9000, first.node_key().node_id());
         hosts.set_not_loaded(first.principal().to_string(), "no password".to_owned());
         let principal = first.principal().to_string();
         for name in ["first", principal.as_str()] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawchat_identity::{Attestation, CLOCK_SKEW_SECS};
-use clawchat_node::{ErrorCode, NodeEvent, SessionHandle};
+use clawchat_node::{ErrorCode, LegacySession, NodeEvent, SessionHandle};
 use clawchat_router::Backoff;
 use clawchat_snap2p::chat::CHAT_LABEL;
 use clawchat_store::{MAX_PEER_LOCATORS, PeerRecord, StoreError};
@@ -19,7 +19,9 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::delivery::{self, hurry};
+use crate::hints;
 use crate::hosted::{Event, Hosted};
+use crate::link::Link;
 use crate::peer_records::PeerTurn;
 use crate::sessions::ReachError;
 use crate::shared::{Gateway, Shared};
@@ -41,8 +43,6 @@ const PARALLEL_DIALS: usize = 4;
 const KEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest life of a session before it is opened anew, however long its attestations are valid.
 const LONGEST_SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Generation of the native protocol, for the pin against downgrades.
-const NATIVE_PROTOCOL: u8 = 2;
 
 impl Shared {
     /// A session from `hosted` to `remote`, served if it is new. What waits for `remote` is then tried at once;
@@ -51,7 +51,7 @@ impl Shared {
         self: &Arc<Self>,
         hosted: &Arc<Hosted>,
         remote: &Principal,
-    ) -> Result<SessionHandle, ReachError> {
+    ) -> Result<Link, ReachError> {
         let session = self.reach_for_delivery(hosted, remote).await?;
         hurry(hosted, remote);
         Ok(session)
@@ -63,7 +63,7 @@ impl Shared {
         self: &Arc<Self>,
         hosted: &Arc<Hosted>,
         remote: &Principal,
-    ) -> Result<SessionHandle, ReachError> {
+    ) -> Result<Link, ReachError> {
         let (session, new) = self
             .sessions
             .reach(&self.node, &self.hosts, hosted, remote)
@@ -82,7 +82,9 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
         let mut noted: HashMap<PeerId, Instant> = HashMap::new();
         while let Some(event) = events.recv().await {
             match event {
-                NodeEvent::Session(session) => adopt(&gateway, session),
+                NodeEvent::Session(session) => adopt(&gateway, Link::Native(session)),
+                NodeEvent::LegacySession(session) => adopt_legacy(&gateway, session),
+                NodeEvent::Px1(request) => hints::answer(&gateway, request),
                 // Now the peer's own addresses are known. It may say so as often as it likes; once in a while is
                 // worth a write.
                 NodeEvent::PeerIdentified { peer } => {
@@ -107,7 +109,7 @@ fn note_sessions_with(gateway: &Gateway, peer: &PeerId) {
 }
 
 /// Keeps a session that came about without a conversation asking for it; what waits for the peer is tried now.
-pub(crate) fn adopt(gateway: &Gateway, session: SessionHandle) {
+pub(crate) fn adopt(gateway: &Gateway, session: Link) {
     let (local, remote) = (*session.local(), *session.remote());
     keep_serving(gateway, session);
     if let Some(hosted) = gateway.hosts.find(&local) {
@@ -115,8 +117,18 @@ pub(crate) fn adopt(gateway: &Gateway, session: SessionHandle) {
     }
 }
 
+/// Keeps a session of ClawChat 1.0 that a peer opened, unless it turned out meanwhile that the peer speaks the native
+/// protocol.
+fn adopt_legacy(gateway: &Gateway, session: LegacySession) {
+    if gateway.hosts.is_pinned(session.remote()) {
+        session.close();
+        return;
+    }
+    adopt(gateway, Link::Legacy(session));
+}
+
 /// Keeps a session and serves it until it ends.
-fn keep_serving(gateway: &Gateway, session: SessionHandle) {
+fn keep_serving(gateway: &Gateway, session: Link) {
     let Some(hosted) = gateway.hosts.find(session.local()) else {
         session.close(ErrorCode::UnknownPrincipal);
         return;
@@ -127,7 +139,7 @@ fn keep_serving(gateway: &Gateway, session: SessionHandle) {
         .spawn(serve(Arc::clone(gateway), hosted, session, first));
 }
 
-async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, first: bool) {
+async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool) {
     let remote = *session.remote();
     if first {
         info!(identity = %hosted.principal(), peer = %remote, "connected");
@@ -137,9 +149,10 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: SessionHandle, fi
         });
     }
     gateway.tasks.spawn(note(Arc::clone(&gateway), session.clone()));
+    hints::introduce(&gateway, &session);
     let stop = hosted.stop().clone();
     tokio::select! {
-        () = accept_streams(&gateway, &hosted, &session) => {}
+        () = receive(&gateway, &hosted, &session) => {}
         () = tokio::time::sleep(proven_for(&session)) => {
             // The peer shows a newer attestation in the next session.
             debug!(peer = %remote, "the peer's attestation expired during the session");
@@ -170,12 +183,24 @@ async fn seen(hosted: &Hosted, remote: &Principal) -> Result<(), StoreError> {
 }
 
 /// How long the attestation the session rests on is still good.
-fn proven_for(session: &SessionHandle) -> Duration {
+fn proven_for(session: &Link) -> Duration {
     let expiry = Attestation::from_bytes(session.remote_attestation()).map_or(0, |attestation| {
         attestation.expires_at().0.saturating_add(CLOCK_SKEW_SECS)
     });
     let left = expiry.saturating_sub(clock::now().seconds().0);
     Duration::from_secs(u64::try_from(left).unwrap_or(0)).min(LONGEST_SESSION)
+}
+
+/// Takes what the peer sends until the session ends.
+async fn receive(gateway: &Gateway, hosted: &Arc<Hosted>, session: &Link) {
+    match session {
+        Link::Native(session) => accept_streams(gateway, hosted, session).await,
+        Link::Legacy(session) => {
+            let receiving =
+                delivery::receive_legacy(Arc::clone(gateway), Arc::clone(hosted), session.clone());
+            receiving.await;
+        }
+    }
 }
 
 /// Takes streams until the session ends.
@@ -199,7 +224,7 @@ async fn accept_streams(gateway: &Gateway, hosted: &Arc<Hosted>, session: &Sessi
 }
 
 /// Notes who the peer is and where it says it can be reached.
-async fn note(gateway: Gateway, session: SessionHandle) {
+async fn note(gateway: Gateway, session: Link) {
     let Some(hosted) = gateway.hosts.find(session.local()) else {
         return;
     };
@@ -208,7 +233,7 @@ async fn note(gateway: Gateway, session: SessionHandle) {
     }
 }
 
-async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -> Result<(), StoreError> {
+async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &Link) -> Result<(), StoreError> {
     let turn = hosted.peers().turn().await;
     let mut record = match hosted.store().store().peer(session.remote())? {
         Some(record) => record,
@@ -219,7 +244,7 @@ async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &SessionHandle) -
     record.attestation = Some(session.remote_attestation().to_vec());
     record.node_id = Some(*session.remote_node());
     record.peer_id = Some(session.peer_id().clone());
-    record.protocol_pin = Some(NATIVE_PROTOCOL);
+    record.protocol_pin = record.protocol_pin.max(Some(session.generation()));
     merge(
         &mut record.locators,
         gateway.node.peer_locators(session.peer_id()),

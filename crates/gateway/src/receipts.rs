@@ -11,6 +11,11 @@ use tokio::sync::oneshot;
 pub(crate) enum Fate {
     /// Stored durably at the other side.
     Delivered,
+    /// Read by a gateway whose protocol has no receipts.
+    Sent {
+        /// Why even that is not certain.
+        doubt: Option<String>,
+    },
     /// Given up.
     Failed {
         /// Why, for people.

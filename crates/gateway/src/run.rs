@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawchat_identity::Identity;
 use clawchat_ipc::{BindError, CLOSE_LIMIT, ErrorCode, Failure, Secret, Server};
-use clawchat_node::{Limits, Node, NodeConfig, NodeEvent};
+use clawchat_node::{Legacy, Limits, Node, NodeConfig, NodeEvent};
 use clawchat_store::StoreHandle;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
@@ -19,10 +19,11 @@ use crate::addresses;
 use crate::api::Api;
 use crate::config::{ConfigError, ConfiguredLimits, GatewayConfig};
 use crate::delivery::LongMessages;
+use crate::hints::Hints;
 use crate::home::{Home, PidFile, Purpose};
 use crate::hosted::{HostError, Hosted};
 use crate::hosting::{self, Owned};
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, legacy_policy};
 use crate::peering;
 use crate::sessions::Sessions;
 use crate::setup::{self, Unsealed};
@@ -110,11 +111,15 @@ impl Gateway {
         let socket = home.socket()?;
         let port = given.unwrap_or(config.p2p_port());
 
-        let hosts = Arc::new(Hosts::new(&config, port));
-        let stop = CancellationToken::new();
-        let Some(seed) = identities.first().map(|(identity, _)| identity.node_key().seed()) else {
+        // The node's key is that of the first identity, as in the TypeScript version: so its peer id stays.
+        let Some(key) = identities
+            .first()
+            .map(|(identity, _)| identity.node_key().clone())
+        else {
             return Err(Failure::new(ErrorCode::NoSuchIdentity, "no identity can be loaded").into());
         };
+        let hosts = Arc::new(Hosts::new(&config, port, key.node_id()));
+        let stop = CancellationToken::new();
         let mut hosted = Vec::new();
         let mut only_room_is_missing = not_loaded.is_empty();
         for (identity, store) in identities {
@@ -145,8 +150,14 @@ impl Gateway {
             hosts.insert(Arc::clone(identity));
         }
 
-        let mut node_config = NodeConfig::new(*seed, port);
+        let mut node_config = NodeConfig::new(*key.seed(), port);
         node_config.limits = limits(config.limits());
+        let gate: Arc<Hosts> = Arc::clone(&hosts);
+        node_config.legacy = config.network().map(|network| Legacy {
+            gate,
+            network,
+            policy: legacy_policy(&config),
+        });
         let gatekeeper: Arc<Hosts> = Arc::clone(&hosts);
         let (node, events) = Node::start(node_config, gatekeeper).await.map_err(|error| {
             Failure::new(ErrorCode::Network, error.to_string())
@@ -159,6 +170,7 @@ impl Gateway {
             hosts,
             node,
             sessions: Sessions::default(),
+            hints: Hints::default(),
             long_messages: LongMessages::default(),
             tasks: TaskTracker::new(),
             stop,

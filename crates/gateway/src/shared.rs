@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::delivery::LongMessages;
+use crate::hints::Hints;
 use crate::home::Home;
 use crate::hosting::Owned;
 use crate::hosts::Hosts;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) node: Node,
     /// The open sessions.
     pub(crate) sessions: Sessions,
+    /// Where others say that somebody can be reached.
+    pub(crate) hints: Hints,
     /// Memory for long messages while they arrive.
     pub(crate) long_messages: LongMessages,
     /// Every task of the gateway, so that stopping can wait for them.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clawchat_identity::{Attestation, Verified};
 use clawchat_snap2p::{Credentials, Gatekeeper};
 use clawchat_types::{Locator, Principal};
 use futures::{FutureExt as _, StreamExt as _};
@@ -18,11 +19,12 @@ use tokio::time::Instant;
 use crate::address;
 use crate::clock::Clock;
 use crate::dial::{self, Dials};
+use crate::legacy::LegacyPart;
 use crate::node::View;
 use crate::session::refusal::Refusals;
 use crate::session::task::{self as session, Notice, Outcome};
-use crate::swarm::{Behaviour, BehaviourEvent, SubstreamEvent};
-use crate::{DialError, Limits, NodeEvent, SessionHandle, SessionOpenError};
+use crate::swarm::{Behaviour, BehaviourEvent, OpenReply, Protocol, SubstreamEvent};
+use crate::{DialError, LegacySession, Limits, NodeEvent, SessionHandle, SessionOpenError};
 
 /// Events that may wait for a slow owner before the swarm stops being polled.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -46,6 +48,17 @@ pub(crate) enum Command {
         target: Option<Principal>,
         reply: oneshot::Sender<Result<SessionHandle, SessionOpenError>>,
     },
+    /// Open one of wire profile 1.0 with a connected peer.
+    OpenLegacySession {
+        peer: clawchat_types::PeerId,
+        local: Attestation<Verified>,
+        reply: oneshot::Sender<Result<LegacySession, SessionOpenError>>,
+    },
+    /// Open a substream for a PX-1 exchange of that profile.
+    OpenPx1 {
+        peer: clawchat_types::PeerId,
+        reply: OpenReply,
+    },
     /// Say goodbye and stop, within the time given.
     Close {
         limit: Duration,
@@ -60,6 +73,7 @@ pub(crate) struct Actor {
     pub(crate) events: mpsc::Sender<NodeEvent>,
     pub(crate) view: Arc<View>,
     pub(crate) gatekeeper: Arc<dyn Gatekeeper + Send + Sync>,
+    pub(crate) legacy: Option<LegacyPart>,
     pub(crate) limits: Limits,
     pub(crate) state: State,
 }
@@ -161,6 +175,10 @@ impl Actor {
                     Some(Command::OpenSession { peer, local, target, reply }) => {
                         self.open_session(&peer, local, target, reply);
                     }
+                    Some(Command::OpenLegacySession { peer, local, reply }) => {
+                        self.open_legacy_session(&peer, local, reply);
+                    }
+                    Some(Command::OpenPx1 { peer, reply }) => self.open_px1(&peer, reply),
                     None => break (DROPPED_LIMIT, None),
                 },
                 () = tokio::time::sleep_until(dial_at) => self.dial(),
@@ -256,25 +274,38 @@ impl Actor {
         target: Option<Principal>,
         reply: oneshot::Sender<Result<SessionHandle, SessionOpenError>>,
     ) {
+        match self.open_substream(peer, Protocol::Native) {
+            Ok((id, connection, substream)) => {
+                let task = session::dial(self.context(peer.clone()), substream, local, target, reply);
+                self.spawn(id, connection, false, task);
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Opens a substream for a session with a connected peer.
+    pub(crate) fn open_substream(
+        &mut self,
+        peer: &clawchat_types::PeerId,
+        protocol: Protocol,
+    ) -> Result<(PeerId, ConnectionId, session::Opened), SessionOpenError> {
         let id = address::to_libp2p(peer);
         let behaviour = self.swarm.behaviour_mut();
         let Some((id, connection)) = id.and_then(|id| Some((id, behaviour.connections.best(&id)?))) else {
-            let _ = reply.send(Err(SessionOpenError::Unreachable { peer: peer.clone() }));
-            return;
+            return Err(SessionOpenError::Unreachable { peer: peer.clone() });
         };
         if self.state.running.len() >= self.limits.sessions {
-            let _ = reply.send(Err(SessionOpenError::Busy));
-            return;
+            return Err(SessionOpenError::Busy);
         }
         behaviour.connections.touch(connection);
         let (opened, substream) = oneshot::channel();
-        behaviour.substreams.open(id, connection, opened);
-        let context = self.context(peer.clone());
-        let task = session::dial(context, substream, local, target, reply);
-        self.spawn(id, connection, false, task);
+        behaviour.substreams.open(id, connection, protocol, opened);
+        Ok((id, connection, substream))
     }
 
-    fn context(&self, peer: clawchat_types::PeerId) -> session::Context {
+    pub(crate) fn context(&self, peer: clawchat_types::PeerId) -> session::Context {
         session::Context {
             clock: self.state.clock,
             us: self.view.peer_id.clone(),
@@ -284,7 +315,7 @@ impl Actor {
         }
     }
 
-    fn spawn(
+    pub(crate) fn spawn(
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
@@ -462,13 +493,20 @@ impl Actor {
             SubstreamEvent::Inbound {
                 peer,
                 connection,
+                protocol,
                 substream,
             } => {
                 let Some(name) = address::from_libp2p(&peer).filter(|_| self.make_room(&peer)) else {
                     tracing::debug!(%peer, "session refused: too many are being opened");
-                    self.state.refusals.refuse(substream);
+                    if protocol == Protocol::Native {
+                        self.state.refusals.refuse(substream);
+                    }
                     return;
                 };
+                if protocol != Protocol::Native {
+                    self.on_legacy_substream(peer, name, connection, protocol, substream);
+                    return;
+                }
                 let task = session::answer(
                     self.context(name),
                     substream,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use clawchat_types::{Locator, PeerId};
+use clawchat_types::{Locator, NodeId, PeerId};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
@@ -17,6 +17,15 @@ pub(crate) fn to_libp2p(peer: &PeerId) -> Option<libp2p::PeerId> {
 /// Our form of a libp2p peer id. Ids of keys other than Ed25519 may be longer than ours allow.
 pub(crate) fn from_libp2p(peer: &libp2p::PeerId) -> Option<PeerId> {
     peer.to_base58().parse().ok()
+}
+
+/// The Ed25519 key a peer id stands for; `None` for other kinds of keys. Such ids hold the key itself: the
+/// identity multihash of its protobuf form.
+pub(crate) fn node_id_of(peer: &libp2p::PeerId) -> Option<NodeId> {
+    const ED25519: [u8; 6] = [0x00, 36, 0x08, 0x01, 0x12, 32];
+    let bytes = peer.to_bytes();
+    let key = bytes.strip_prefix(&ED25519)?;
+    Some(NodeId::new(key.try_into().ok()?))
 }
 
 /// The multiaddr of a locator.

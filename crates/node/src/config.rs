@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::Legacy;
+
 /// Everything [`Node::start`](crate::Node::start) needs to know.
 #[derive(Clone)]
 pub struct NodeConfig {
@@ -18,6 +20,8 @@ pub struct NodeConfig {
     pub bind: Vec<IpAddr>,
     /// How much strangers and peers may take up.
     pub limits: Limits,
+    /// For peers of wire profile 1.0. Default `None`: the profile is not spoken.
+    pub legacy: Option<Legacy>,
 }
 
 impl NodeConfig {
@@ -29,6 +33,7 @@ impl NodeConfig {
             port,
             bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
             limits: Limits::default(),
+            legacy: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use clawchat_types::PeerId;
 
-use crate::SessionHandle;
+use crate::{LegacySession, Px1Request, SessionHandle};
 
 /// Something happened on the network.
 #[derive(Debug)]
@@ -10,6 +10,10 @@ use crate::SessionHandle;
 pub enum NodeEvent {
     /// A peer opened a session with one of our identities; both sides are authenticated and it is admitted.
     Session(SessionHandle),
+    /// The same over wire profile 1.0.
+    LegacySession(LegacySession),
+    /// A peer asks for addresses or tells some, the way of wire profile 1.0.
+    Px1(Px1Request),
     /// The first connection with this peer came about, whoever dialed. It is not authenticated as any
     /// principal yet.
     PeerConnected {

@@ -3,7 +3,7 @@
 //! A [`Node`] listens on TCP, QUIC and WebSocket, dials [locators](clawchat_types::Locator), and runs native
 //! SNaP2P sessions (`clawchat-snap2p`) on substreams of the protocol `/snap2p/2.0.0`. What comes out is a
 //! [`SessionHandle`]: an authenticated channel between two principals, over which either side opens labelled
-//! [`Stream`]s with backpressure from end to end.
+//! [`Stream`]s with backpressure from end to end. Peers that speak only wire profile 1.0 get a [`LegacySession`].
 //!
 //! Who a peer *is* gets proven by the session, never by an address or a libp2p peer id. Which identities are
 //! hosted and who may talk to them is asked of the [`Gatekeeper`]. This crate is the only one that sees
@@ -19,6 +19,7 @@ mod config;
 mod dial;
 mod error;
 mod event;
+mod legacy;
 mod node;
 mod session;
 mod swarm;
@@ -36,5 +37,8 @@ pub use crate::error::{
     DialAttempt, DialError, SessionClosed, SessionOpenError, StartError, StreamError, Transport,
 };
 pub use crate::event::NodeEvent;
+pub use crate::legacy::{
+    Confirmation, Legacy, LegacyBatch, LegacyPolicy, LegacySession, Px1Error, Px1Request,
+};
 pub use crate::node::{Connected, Node, SkippedTransport};
 pub use crate::session::{InboundStream, SessionHandle, Stream, StreamReader, StreamWriter};

@@ -4,12 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clawchat_identity::{Attestation, Verified};
+use clawchat_snap2p::clawchat1::px1::PeerInfo;
 use clawchat_snap2p::{Credentials, Gatekeeper};
 use clawchat_types::{Locator, PeerId, Principal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::{Actor, Command, State};
-use crate::{DialError, NodeConfig, NodeEvent, SessionHandle, SessionOpenError, StartError, Transport};
+use crate::legacy::{LegacyPart, Switch, px1};
+use crate::{
+    DialError, LegacyPolicy, LegacySession, NodeConfig, NodeEvent, Px1Error, SessionHandle, SessionOpenError,
+    StartError, Transport,
+};
 use crate::{address, dial, swarm};
 
 /// Requests of handles that may wait for the node.
@@ -24,6 +30,7 @@ pub struct Node {
     commands: mpsc::Sender<Command>,
     view: Arc<View>,
     skipped: Arc<[SkippedTransport]>,
+    legacy: Arc<Switch>,
 }
 
 /// A connection that came about, or was there already.
@@ -63,7 +70,11 @@ impl Node {
         let key = swarm::keypair(&config.seed)?;
         let peer_id = address::from_libp2p(&key.public().to_peer_id());
         let peer_id = peer_id.ok_or_else(|| StartError::System("the peer id is not usable".to_owned()))?;
-        let mut swarm = swarm::build(&key, &config.limits)?;
+        let switch = Arc::new(Switch::default());
+        if let Some(legacy) = &config.legacy {
+            switch.set(legacy.policy);
+        }
+        let mut swarm = swarm::build(&key, &config.limits, &switch)?;
         let listening = swarm::listen(&mut swarm, &config)?;
 
         let (commands, command_receiver) = mpsc::channel(MAX_COMMANDS);
@@ -78,6 +89,9 @@ impl Node {
             events,
             view: Arc::clone(&view),
             gatekeeper,
+            legacy: config
+                .legacy
+                .map(|legacy| LegacyPart::new(legacy, Arc::clone(&switch))),
             limits: config.limits,
             state: State::new(),
         };
@@ -89,6 +103,7 @@ impl Node {
                 commands,
                 view,
                 skipped: listening.skipped.into(),
+                legacy: switch,
             },
             event_receiver,
         ))
@@ -174,6 +189,70 @@ impl Node {
             .await
             .map_err(|_| SessionOpenError::Closed)?;
         result.await.unwrap_or(Err(SessionOpenError::Closed))
+    }
+
+    /// The same over wire profile 1.0: `local` attests the key of this node, and whoever answers there decides as
+    /// whom it does. At most 20 s. Safe to drop.
+    ///
+    /// # Errors
+    /// [`SessionOpenError`]; [`ProtocolUnsupported`](SessionOpenError::ProtocolUnsupported) also when the profile is
+    /// off here.
+    pub async fn open_legacy_session(
+        &self,
+        peer: &PeerId,
+        local: Attestation<Verified>,
+    ) -> Result<LegacySession, SessionOpenError> {
+        let (reply, result) = oneshot::channel();
+        let command = Command::OpenLegacySession {
+            peer: peer.clone(),
+            local,
+            reply,
+        };
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| SessionOpenError::Closed)?;
+        result.await.unwrap_or(Err(SessionOpenError::Closed))
+    }
+
+    /// Changes whom of the peers of wire profile 1.0 the node talks to. Sessions that exist go on. Without
+    /// [`NodeConfig::legacy`] nothing changes.
+    pub fn set_legacy(&self, policy: LegacyPolicy) {
+        self.legacy.set(policy);
+    }
+
+    /// Tells a connected peer where others are, the way of wire profile 1.0. Safe to drop.
+    ///
+    /// # Errors
+    /// [`Px1Error`].
+    pub async fn px1_push(&self, peer: &PeerId, peers: Vec<PeerInfo>) -> Result<(), Px1Error> {
+        px1::push(self.open_px1(peer).await?, peers).await
+    }
+
+    /// Asks a connected peer where somebody is, the way of wire profile 1.0. `None`: it does not know. Safe to drop.
+    ///
+    /// # Errors
+    /// [`Px1Error`].
+    pub async fn px1_resolve(
+        &self,
+        peer: &PeerId,
+        principal: &Principal,
+    ) -> Result<Option<PeerInfo>, Px1Error> {
+        px1::resolve(self.open_px1(peer).await?, principal).await
+    }
+
+    async fn open_px1(
+        &self,
+        peer: &PeerId,
+    ) -> Result<oneshot::Receiver<Result<swarm::Substream, swarm::OpenError>>, Px1Error> {
+        let (reply, opened) = oneshot::channel();
+        let command = Command::OpenPx1 {
+            peer: peer.clone(),
+            reply,
+        };
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| Px1Error::Unreachable)?;
+        Ok(opened)
     }
 
     /// Says goodbye to every session, closes all connections and stops listening; waits for that no longer

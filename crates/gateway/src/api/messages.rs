@@ -101,16 +101,30 @@ impl Api {
         let deadline = Instant::now() + timeout;
         let (id, receipt) = self.enqueue(hosted, to, draft, true).await?;
         let mut receipt = receipt;
+        // A peer of ClawChat 1.0 cannot say what it answers: the first thing it says afterwards is taken for that.
+        let mut has_references = true;
+        let mut unreferenced = None;
         loop {
             while let Some(entry) = next_in_inbox(hosted, &mut cursor)? {
-                if entry.message.reply_to == Some(id) && entry.message.from == to {
+                if entry.message.from != to {
+                    continue;
+                }
+                if entry.message.reply_to == Some(id) {
                     return Ok(render::inbox_entry(&entry));
                 }
+                if entry.message.reply_to.is_none() && unreferenced.is_none() {
+                    unreferenced = Some(entry);
+                }
+            }
+            if !has_references && let Some(entry) = unreferenced {
+                return Ok(render::inbox_entry(&entry));
             }
             tokio::select! {
                 changed = arrivals.changed() => if changed.is_err() { return Err(Failure::stopping()) },
-                fate = fate(&mut receipt) => if let Fate::Failed { reason, refused } = fate {
-                    return Err(undelivered(id, &reason, refused));
+                fate = fate(&mut receipt) => match fate {
+                    Fate::Delivered => {}
+                    Fate::Sent { .. } => has_references = false,
+                    Fate::Failed { reason, refused } => return Err(undelivered(id, &reason, refused)),
                 },
                 () = hosted.stop().cancelled() => return Err(no_longer_served(hosted)),
                 () = tokio::time::sleep_until(deadline) => {
@@ -193,6 +207,8 @@ fn is_deeper(value: &Value, levels: u32) -> bool {
 async fn wait_for_receipt(id: MessageId, mut receipt: Receipt, wait: Duration) -> Result<Value, Failure> {
     match tokio::time::timeout(wait.min(MAX_WAIT), receipt.fate()).await {
         Ok(Some(Fate::Delivered)) => Ok(json!({ "status": "delivered", "id": id })),
+        // As far as it can be known: the recipient's protocol has no receipts.
+        Ok(Some(Fate::Sent { .. })) => Ok(json!({ "status": "sent", "id": id })),
         Ok(Some(Fate::Failed { reason, refused })) => Err(undelivered(id, &reason, refused)),
         Ok(None) => Err(Failure::stopping()),
         Err(_) => Err(Failure::new(

@@ -144,7 +144,8 @@ impl Api {
                 self.peer_remove(&self.acting(who)?, &principal).await?.into()
             }
             Request::PeerResolve { principal, through } => self
-                .peer_resolve(&self.acting(who)?, &principal, through.as_deref())?
+                .peer_resolve(&self.acting(who)?, &principal, through.as_deref())
+                .await?
                 .into(),
             Request::Connect { multiaddr } => self.connect(&self.acting(who)?, &multiaddr).await?.into(),
             Request::Status => self.status(who)?.into(),

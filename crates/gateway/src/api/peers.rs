@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clawchat_identity::ContactCard;
 use clawchat_ipc::{ErrorCode, Failure};
-use clawchat_node::{DialError, SessionOpenError};
+use clawchat_node::DialError;
 use clawchat_router::ResolveError;
 use clawchat_store::{MAX_ALIAS_BYTES, MAX_PEER_LOCATORS, PeerRecord};
 use clawchat_types::{Locator, Principal};
@@ -13,8 +13,11 @@ use serde_json::{Value, json};
 use super::{Api, render, storage};
 use crate::clock;
 use crate::delivery::hurry;
+use crate::hints;
 use crate::hosted::Hosted;
+use crate::link::{Link, protocol_name};
 use crate::peering;
+use crate::sessions::{ReachError, open_with};
 
 /// What to do when nobody answers at an address.
 const UNREACHED: &str =
@@ -57,11 +60,13 @@ impl Api {
     }
 
     pub(super) fn peers(&self, hosted: &Arc<Hosted>) -> Result<Value, Failure> {
-        let connected = self.gateway.sessions.peers_of(hosted.principal());
         let peers = hosted.store().store().peers().map_err(|error| storage(&error))?;
         Ok(peers
             .iter()
-            .map(|peer| render::peer(peer, connected.contains(&peer.principal)))
+            .map(|peer| {
+                let link = self.gateway.sessions.find(hosted.principal(), &peer.principal);
+                render::peer(peer, link.map(|link| link.generation()))
+            })
             .collect())
     }
 
@@ -122,7 +127,7 @@ impl Api {
         turn.put(record.clone()).await.map_err(|error| storage(&error))?;
         drop(turn);
         self.greet(hosted, principal);
-        let mut value = render::peer(&record, false);
+        let mut value = render::peer(&record, None);
         if let Some(object) = value.as_object_mut() {
             object.remove("connected");
         }
@@ -154,26 +159,14 @@ impl Api {
         Ok(json!({ "removed": removed, "principal": principal }))
     }
 
-    pub(super) fn peer_resolve(
+    pub(super) async fn peer_resolve(
         &self,
         hosted: &Arc<Hosted>,
         who: &str,
         through: Option<&str>,
     ) -> Result<Value, Failure> {
         if let Some(through) = through {
-            let relay = self.sender(hosted, through)?;
-            if self.gateway.sessions.find(hosted.principal(), &relay).is_none() {
-                return Err(
-                    Failure::new(ErrorCode::Network, "Not connected to relay peer").with_hint(
-                        "connect to it first ('clawchat connect MULTIADDR'), or leave --through out",
-                    ),
-                );
-            }
-            return Err(Failure::new(
-                ErrorCode::Unsupported,
-                "this version does not ask other peers for addresses",
-            )
-            .with_hint("leave --through out to see what is known here"));
+            self.ask_for_addresses(hosted, who, through).await?;
         }
         let Ok(principal) = self.sender(hosted, who) else {
             return Ok(Value::Null);
@@ -183,19 +176,51 @@ impl Api {
             .store()
             .peer(&principal)
             .map_err(|error| storage(&error))?;
-        Ok(record
-            .filter(|record| !record.locators.is_empty())
-            .map_or(Value::Null, |record| {
-                let mut value = json!({
-                    "principal": record.principal,
-                    "multiaddrs": record.locators,
-                    "lastSeen": record.last_seen,
-                });
-                if let Some(peer_id) = record.peer_id {
-                    value["peerId"] = json!(peer_id);
-                }
-                value
-            }))
+        let record = record.unwrap_or_else(|| PeerRecord::new(principal));
+        let mut multiaddrs = record.locators;
+        for hint in self.gateway.hints.about(&principal) {
+            if !multiaddrs.contains(&hint) {
+                multiaddrs.push(hint);
+            }
+        }
+        if multiaddrs.is_empty() {
+            return Ok(Value::Null);
+        }
+        let peer_id = record
+            .peer_id
+            .or_else(|| multiaddrs.iter().find_map(Locator::peer_id));
+        let mut value = json!({
+            "principal": principal,
+            "multiaddrs": multiaddrs,
+            "lastSeen": record.last_seen,
+        });
+        if let Some(peer_id) = peer_id {
+            value["peerId"] = json!(peer_id);
+        }
+        Ok(value)
+    }
+
+    /// Asks a connected peer where somebody is.
+    async fn ask_for_addresses(&self, hosted: &Arc<Hosted>, who: &str, through: &str) -> Result<(), Failure> {
+        let relay = self.sender(hosted, through)?;
+        let Some(link) = self.gateway.sessions.find(hosted.principal(), &relay) else {
+            return Err(Failure::new(ErrorCode::Network, "Not connected to relay peer")
+                .with_hint("connect to it first ('clawchat connect MULTIADDR'), or leave --through out"));
+        };
+        let principal = self.sender(hosted, who)?;
+        if let Link::Native(_) = link {
+            return Err(Failure::new(
+                ErrorCode::Unsupported,
+                "this version asks only peers of ClawChat 1.0 for addresses",
+            )
+            .with_hint("leave --through out to see what is known here"));
+        }
+        hints::ask(&self.gateway, &link, &principal)
+            .await
+            .map_err(|error| {
+                Failure::new(ErrorCode::Network, format!("{relay} was asked in vain: {error}"))
+                    .with_hint("leave --through out to see what is known here")
+            })
     }
 
     pub(super) async fn connect(&self, hosted: &Arc<Hosted>, address: &str) -> Result<Value, Failure> {
@@ -210,27 +235,32 @@ impl Api {
             };
             Failure::new(code, error.to_string()).with_hint(hint)
         })?;
-        let credentials = hosted
-            .credentials()
-            .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
-        let session = match self
-            .gateway
-            .node
-            .open_session(&connected.peer, credentials, None)
+        let (node, hosts) = (&self.gateway.node, &self.gateway.hosts);
+        let link = open_with(node, hosts, hosted, &connected.peer, None)
             .await
-        {
-            Ok(session) => session,
-            Err(error @ SessionOpenError::Refused(clawchat_node::ErrorCode::NotAllowed)) => {
-                return Err(Failure::new(ErrorCode::NotAllowed, error.to_string())
-                    .with_hint("ask its owner to allow you: clawchat gateway identity allow WHO PRINCIPAL"));
-            }
-            Err(error) => {
-                return Err(Failure::new(ErrorCode::Network, error.to_string()).with_hint(UNREACHED));
-            }
-        };
-        let principal = *session.remote();
-        peering::adopt(&self.gateway, session);
-        Ok(json!({ "connected": true, "principal": principal, "peerId": connected.peer }))
+            .map_err(|error| match error {
+                ReachError::NotAllowed => Failure::new(
+                    ErrorCode::NotAllowed,
+                    format!(
+                        "the peer refused the session: {}",
+                        clawchat_node::ErrorCode::NotAllowed
+                    ),
+                )
+                .with_hint("ask its owner to allow you: clawchat gateway identity allow WHO PRINCIPAL"),
+                ReachError::Host(error) => Failure::new(ErrorCode::Internal, error.to_string()),
+                ReachError::LegacyOff => Failure::new(ErrorCode::NotAllowed, error.to_string()).with_hint(
+                    "set \"legacyPeers\" to \"bound\" in gateway-config.json, and 'clawchat daemon reload'",
+                ),
+                error => Failure::new(ErrorCode::Network, error.to_string()).with_hint(UNREACHED),
+            })?;
+        let (principal, generation) = (*link.remote(), link.generation());
+        peering::adopt(&self.gateway, link);
+        Ok(json!({
+            "connected": true,
+            "principal": principal,
+            "peerId": connected.peer,
+            "protocol": protocol_name(generation),
+        }))
     }
 }
 

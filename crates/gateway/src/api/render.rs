@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock;
 use crate::delivery::Conversation;
+use crate::link::protocol_name;
 
 /// A received message. `arrival` is the cursor of `after`; `receivedAt` that of `since`.
 pub(super) fn inbox_entry(entry: &InboxEntry) -> Value {
@@ -58,7 +59,9 @@ impl Waiting {
 }
 
 /// A known peer. `address` is a comma-separated list, as in the TypeScript version; `addresses` the same as a list.
-pub(super) fn peer(record: &PeerRecord, connected: bool) -> Value {
+/// `protocol` is the one in use, otherwise the best one the peer has spoken.
+pub(super) fn peer(record: &PeerRecord, connected: Option<u8>) -> Value {
+    let (generation, connected) = (connected.or(record.protocol_pin), connected.is_some());
     let mut object = Map::new();
     object.insert("principal".to_owned(), json!(record.principal));
     if !record.locators.is_empty() {
@@ -80,8 +83,8 @@ pub(super) fn peer(record: &PeerRecord, connected: bool) -> Value {
     if let Some(peer_id) = &record.peer_id {
         object.insert("peerId".to_owned(), json!(peer_id));
     }
-    if let Some(pin) = record.protocol_pin {
-        object.insert("protocol".to_owned(), json!(format!("snap2p/{pin}")));
+    if let Some(protocol) = generation.and_then(protocol_name) {
+        object.insert("protocol".to_owned(), json!(protocol));
     }
     Value::Object(object)
 }

@@ -36,6 +36,8 @@ pub(crate) struct Conversation {
     wanted: AtomicBool,
     in_flight: Mutex<BTreeSet<u64>>,
     attempts: AtomicU32,
+    /// How often in a row a peer without receipts took messages and said nothing.
+    unconfirmed: AtomicU32,
 }
 
 impl Conversation {
@@ -48,6 +50,7 @@ impl Conversation {
             wanted: AtomicBool::new(true),
             in_flight: Mutex::default(),
             attempts: AtomicU32::new(attempts),
+            unconfirmed: AtomicU32::new(0),
         }
     }
 
@@ -63,6 +66,15 @@ impl Conversation {
     /// Failed tries since the last success.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// How often in a row a peer without receipts took messages and did not confirm them.
+    pub(super) fn unconfirmed(&self) -> u32 {
+        self.unconfirmed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_unconfirmed(&self, times: u32) {
+        self.unconfirmed.store(times, Ordering::Relaxed);
     }
 
     /// Says that something in flight has expired without an answer: the stream in use is to be given up.

@@ -1,16 +1,20 @@
 //! Moving messages between the stores and the sessions.
 //!
 //! Each conversation with something to deliver has one task ([`outbound`]); each `chat/1` stream a peer opens has
-//! one ([`inbound`]); each identity has one that lets messages expire ([`expiry`]).
+//! one ([`inbound`]), and so has each session of ClawChat 1.0 ([`legacy_inbound`]); each identity has one that lets messages expire ([`expiry`]).
 
 mod conversation;
 mod expiry;
+mod feed;
 mod inbound;
+mod legacy_inbound;
+mod legacy_outbound;
 mod local;
 mod outbound;
 
 pub(crate) use self::conversation::{Conversation, hurry, nudge};
 pub(crate) use self::inbound::{LongMessages, receive};
+pub(crate) use self::legacy_inbound::receive as receive_legacy;
 
 use clawchat_store::{StoreError, Write};
 use clawchat_types::{MessageId, OutboundStatus, Principal};
@@ -77,6 +81,7 @@ async fn conclude(
 fn outcome(fate: &Fate) -> (OutboundStatus, Option<String>) {
     match fate {
         Fate::Delivered => (OutboundStatus::Delivered, None),
+        Fate::Sent { doubt } => (OutboundStatus::Sent, doubt.clone()),
         Fate::Failed { reason, .. } => (OutboundStatus::Failed, Some(reason.clone())),
     }
 }

@@ -1,6 +1,6 @@
 //! Delivery to a principal on another gateway: feeding the `chat/1` window of a session, in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -14,27 +14,29 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Conversation, Ending, conclude, local};
+use super::feed::{Feed, length};
+use super::{Conversation, Ending, conclude, legacy_outbound, local};
 use crate::clock;
 use crate::hosted::{Event, Hosted};
+use crate::link::Link;
 use crate::receipts::Fate;
-use crate::sessions::ReachError;
+use crate::sessions::Finality;
 use crate::shared::Gateway;
 
-/// Messages read from the outbox at a time.
+/// Messages of a refused conversation that fail in one commit.
 const PAGE: usize = 64;
 /// Buffers of up to 64 KiB between the window and the stream.
 const OUTPUT_BUFFERS: usize = 2;
 /// How long a recipient may neither answer nor take anything while it owes an answer. Enough for what is buffered on
 /// the way over a slow line.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How long without an answer makes a session worse than a newer one.
-const SILENT_AFTER: Duration = Duration::from_secs(2);
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Messages sent whose fate is not written into the outbox yet. Beyond it no more are sent: the disk is behind.
 const MAX_UNSETTLED: usize = 1024;
 
 /// `lastError` after a recipient's silence.
-const UNANSWERED: &str = "the recipient's gateway takes messages but does not answer";
+pub(super) const UNANSWERED: &str = "the recipient's gateway takes messages but does not answer";
 
 /// How a run of deliveries ended.
 pub(super) enum End {
@@ -73,31 +75,29 @@ pub(super) async fn deliver(
         return End::away("the recipient is hosted by this gateway but not loaded", false);
     }
     match gateway.reach_for_delivery(hosted, remote).await {
-        Ok(session) => over_session(gateway, hosted, conversation, &session).await,
-        Err(error) if error.is_refusal() => {
-            let reason = "refused by the recipient's access list (not_allowed)";
-            match refuse_all(hosted, conversation, reason).await {
-                Ok(()) => End::Progress,
-                Err(error) => End::away(error, false),
-            }
+        Ok(Link::Native(session)) => over_session(gateway, hosted, conversation, &session).await,
+        Ok(Link::Legacy(session)) => {
+            legacy_outbound::over_session(gateway, hosted, conversation, &session).await
         }
-        Err(error) => End::away(describe(&error), false),
-    }
-}
-
-/// What `lastError` says. A stranger's gateway does not tell an unknown identity from a hidden one, and neither do
-/// we.
-fn describe(error: &ReachError) -> String {
-    match error {
-        ReachError::Open(clawchat_node::SessionOpenError::Refused(
-            clawchat_node::ErrorCode::UnknownPrincipal,
-        )) => "the gateway at that address does not know this principal".to_owned(),
-        other => other.to_string(),
+        Err(error) => match error.finality() {
+            Finality::Retry => End::away(error, false),
+            Finality::Final { refused } => {
+                match fail_all(hosted, conversation, &error.to_string(), refused).await {
+                    Ok(()) => End::Progress,
+                    Err(error) => End::away(error, false),
+                }
+            }
+        },
     }
 }
 
 /// Fails everything that waits, for the same reason.
-async fn refuse_all(hosted: &Hosted, conversation: &Conversation, reason: &str) -> Result<(), StoreError> {
+async fn fail_all(
+    hosted: &Hosted,
+    conversation: &Conversation,
+    reason: &str,
+    refused: bool,
+) -> Result<(), StoreError> {
     let attempts = conversation.attempts().saturating_add(1);
     loop {
         let page = hosted.store().store().pending(conversation.remote(), 0, PAGE)?;
@@ -106,7 +106,7 @@ async fn refuse_all(hosted: &Hosted, conversation: &Conversation, reason: &str) 
         }
         let fate = Fate::Failed {
             reason: reason.to_owned(),
-            refused: true,
+            refused,
         };
         let endings = page
             .into_iter()
@@ -146,6 +146,12 @@ async fn over_session(
     }
 }
 
+/// Whether there is a newer session than this one between the same two.
+pub(super) fn has_newer(gateway: &Gateway, link: &Link) -> bool {
+    let newest = gateway.sessions.find(link.local(), link.remote());
+    newest.is_some_and(|newest| !newest.is_same(link))
+}
+
 async fn write_all(mut writer: StreamWriter, mut queue: mpsc::Receiver<Bytes>) {
     while let Some(bytes) = queue.recv().await {
         if writer.write_all(bytes).await.is_err() {
@@ -181,13 +187,7 @@ impl<'a> Pump<'a> {
             hosted,
             conversation,
             sender: ChatSender::new(),
-            feed: Feed {
-                hosted,
-                conversation,
-                cursor: 0,
-                page: VecDeque::new(),
-                exhausted: false,
-            },
+            feed: Feed::new(hosted, conversation),
             ids: BTreeMap::new(),
             writing: FuturesUnordered::new(),
             progressed: false,
@@ -263,7 +263,7 @@ impl<'a> Pump<'a> {
                         }
                         look_again = true;
                     }
-                    self.feed.exhausted = false;
+                    self.feed.look_again();
                 }
                 () = tokio::time::sleep_until(last_progress + SILENT_AFTER), if look_again => {
                     look_again = false;
@@ -288,12 +288,8 @@ impl<'a> Pump<'a> {
     /// machine restarted, the old session looks alive until its pings are missed.
     fn has_better_way(&self, last_progress: Instant) -> bool {
         let idle = self.sender.in_flight() == 0;
-        let newest = self
-            .gateway
-            .sessions
-            .find(self.hosted.principal(), self.conversation.remote());
         (idle || last_progress.elapsed() >= SILENT_AFTER)
-            && newest.is_some_and(|newest| !newest.is_same(self.session))
+            && has_newer(self.gateway, &Link::Native(self.session.clone()))
     }
 
     /// Moves waiting messages into the window while there is room.
@@ -304,17 +300,8 @@ impl<'a> Pump<'a> {
         {
             // Left to the expiry task.
             let expired = entry.message.expires_at <= now;
-            if !expired {
-                // The text and payload are all that can be large.
-                let about = entry.message.content.as_str().len()
-                    + entry
-                        .message
-                        .payload
-                        .as_ref()
-                        .map_or(0, |payload| payload.as_str().len());
-                if !self.sender.can_queue(about) {
-                    return Ok(());
-                }
+            if !expired && !self.sender.can_queue(length(entry)) {
+                return Ok(());
             }
             let Some(entry) = self.feed.take() else {
                 return Ok(());
@@ -431,40 +418,6 @@ impl<'a> Pump<'a> {
             self.ids.remove(&ending.position);
         }
         Ok(())
-    }
-}
-
-/// What waits in the outbox for one recipient, read page by page behind what has been taken.
-struct Feed<'a> {
-    hosted: &'a Hosted,
-    conversation: &'a Conversation,
-    cursor: u64,
-    page: VecDeque<OutboxEntry>,
-    exhausted: bool,
-}
-
-impl Feed<'_> {
-    fn peek(&mut self) -> Result<Option<&OutboxEntry>, StoreError> {
-        if self.page.is_empty() && !self.exhausted {
-            self.page = self
-                .hosted
-                .store()
-                .store()
-                .pending(self.conversation.remote(), self.cursor, PAGE)?
-                .into();
-            self.exhausted = self.page.is_empty();
-        }
-        Ok(self.page.front())
-    }
-
-    fn take(&mut self) -> Option<OutboxEntry> {
-        let entry = self.page.pop_front()?;
-        self.cursor = entry.position;
-        Some(entry)
-    }
-
-    fn put_back(&mut self, entry: OutboxEntry) {
-        self.page.push_front(entry);
     }
 }
 

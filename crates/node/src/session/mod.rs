@@ -2,7 +2,7 @@
 
 mod drive;
 mod handle;
-mod handshake;
+pub(crate) mod handshake;
 pub(crate) mod refusal;
 mod shared;
 mod stream;
@@ -16,11 +16,11 @@ pub use self::stream::{Stream, StreamReader, StreamWriter};
 pub(crate) mod testing {
     use std::sync::Arc;
 
-    use clawchat_snap2p::{Answerer, Credentials, Dialer, Gatekeeper, PeerPair};
+    use clawchat_snap2p::{Answerer, Credentials, Dialer, Gatekeeper, HANDSHAKE_DEADLINE, PeerPair};
     use futures::{AsyncRead, AsyncWrite};
     use tokio::sync::watch;
 
-    use super::handshake::{self, Machine};
+    use super::handshake::{self, Native};
     use super::shared::Shared;
     use super::{SessionHandle, drive};
     use crate::clock::Clock;
@@ -40,10 +40,15 @@ pub(crate) mod testing {
         let entropy = || handshake::entropy().unwrap();
         let dialer = Dialer::new(local, &peers, None, None, entropy(), clock.now());
         let answerer = Answerer::new(&peers, entropy(), clock.now());
-        let answerer = Machine::Answer(Box::new(answerer), Arc::new(gatekeeper));
+        let answerer = Native::Answer(Box::new(answerer), Arc::new(gatekeeper));
         let (dialed, answered) = tokio::join!(
-            handshake::run(Machine::Dial(Box::new(dialer)), &mut near, clock),
-            handshake::run(answerer, &mut far, clock),
+            handshake::run(
+                Native::Dial(Box::new(dialer)),
+                &mut near,
+                clock,
+                HANDSHAKE_DEADLINE
+            ),
+            handshake::run(answerer, &mut far, clock, HANDSHAKE_DEADLINE),
         );
         let start = |(session, frames), io| {
             let shared = Arc::new(Shared::new(session, "far".parse().unwrap()));

@@ -12,7 +12,7 @@ use tokio::task;
 
 use super::drive::drive;
 use super::handle::SessionHandle;
-use super::handshake::{self, Failure, Machine};
+use super::handshake::{self, Failure, FailureOf, Native};
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::swarm::{NEGOTIATION_TIMEOUT, OpenError, Substream};
@@ -46,7 +46,7 @@ pub(crate) enum Outcome {
     ConnectionSuspect,
 }
 
-type Opened = oneshot::Receiver<Result<Substream, OpenError>>;
+pub(crate) type Opened = oneshot::Receiver<Result<Substream, OpenError>>;
 type Reply = oneshot::Sender<Result<SessionHandle, SessionOpenError>>;
 
 /// A session we open.
@@ -66,8 +66,8 @@ pub(crate) async fn dial(
         };
         let entropy = handshake::entropy().map_err(|error| broken(&error))?;
         let dialer = Dialer::new(local, &peers, target, None, entropy, context.clock.now());
-        let machine = Machine::Dial(Box::new(dialer));
-        let (session, frames) = handshake::run(machine, &mut io, context.clock)
+        let machine = Native::Dial(Box::new(dialer));
+        let (session, frames) = handshake::run(machine, &mut io, context.clock, HANDSHAKE_DEADLINE)
             .await
             .map_err(open_error)?;
         Ok((io, session, frames))
@@ -110,9 +110,9 @@ pub(crate) async fn answer(
         responder: context.us.to_string(),
     };
     let answerer = Answerer::new(&peers, entropy, context.clock.now());
-    let machine = Machine::Answer(Box::new(answerer), gatekeeper);
+    let machine = Native::Answer(Box::new(answerer), gatekeeper);
     let result = tokio::select! {
-        result = handshake::run(machine, &mut io, context.clock) => result,
+        result = handshake::run(machine, &mut io, context.clock, HANDSHAKE_DEADLINE) => result,
         _ = stop.wait_for(|stop| *stop) => return Outcome::Ended,
     };
     let (session, frames) = match result {
@@ -135,12 +135,15 @@ pub(crate) async fn answer(
 }
 
 impl Context {
-    async fn authenticated(&self) {
+    pub(crate) async fn authenticated(&self) {
         let _ = self.notices.send(Notice::Authenticated(task::id())).await;
     }
 }
 
-async fn substream(opened: Opened, peer: &PeerId) -> Result<Substream, (SessionOpenError, Outcome)> {
+pub(crate) async fn substream(
+    opened: Opened,
+    peer: &PeerId,
+) -> Result<Substream, (SessionOpenError, Outcome)> {
     Err(match opened.await {
         Ok(Ok(substream)) => return Ok(substream),
         Ok(Err(OpenError::Unsupported)) => (SessionOpenError::ProtocolUnsupported, Outcome::Ended),
@@ -157,24 +160,28 @@ async fn substream(opened: Opened, peer: &PeerId) -> Result<Substream, (SessionO
     })
 }
 
-fn broken(error: &std::io::Error) -> (SessionOpenError, Outcome) {
+pub(crate) fn broken(error: &std::io::Error) -> (SessionOpenError, Outcome) {
     (SessionOpenError::Broken(error.to_string()), Outcome::Ended)
 }
 
-fn open_error(failure: Failure) -> (SessionOpenError, Outcome) {
+fn open_error(failure: FailureOf<Native>) -> (SessionOpenError, Outcome) {
+    let rejected = |error: HandshakeError| SessionOpenError::Rejected {
+        code: error.wire_code(),
+        reason: error.to_string(),
+    };
     let error = match failure {
         Failure::Handshake(HandshakeError::Refused { code }) => SessionOpenError::Refused(code),
-        Failure::Handshake(HandshakeError::Timeout) => SessionOpenError::Timeout(HANDSHAKE_DEADLINE),
-        Failure::Handshake(error) => SessionOpenError::Rejected {
-            code: error.wire_code(),
-            reason: error.to_string(),
-        },
+        Failure::Handshake(HandshakeError::Timeout) | Failure::Timeout => {
+            SessionOpenError::Timeout(HANDSHAKE_DEADLINE)
+        }
+        Failure::Handshake(error) => rejected(error),
+        Failure::Frame(error) => rejected(HandshakeError::Frame(error)),
         Failure::Io(error) => return broken(&error),
     };
     (error, Outcome::Ended)
 }
 
-fn outcome(closed: &SessionClosed) -> Outcome {
+pub(crate) fn outcome(closed: &SessionClosed) -> Outcome {
     match closed {
         SessionClosed::Dead => Outcome::ConnectionSuspect,
         SessionClosed::ByUs

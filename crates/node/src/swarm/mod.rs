@@ -6,6 +6,7 @@ mod listen;
 mod muxer;
 mod substreams;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
@@ -16,11 +17,14 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{PeerId, Swarm, Transport as _, dns, identify, noise, ping, quic, tcp, websocket, yamux};
 
+use crate::legacy::Switch;
 use crate::{Limits, StartError};
 
 pub(crate) use self::connections::Connections;
 pub(crate) use self::listen::listen;
-pub(crate) use self::substreams::{Event as SubstreamEvent, NEGOTIATION_TIMEOUT, OpenError, Substream};
+pub(crate) use self::substreams::{
+    Event as SubstreamEvent, NEGOTIATION_TIMEOUT, OpenError, Protocol, Reply as OpenReply, Substream,
+};
 
 /// How long the libp2p handshake of one connection may take, dialed or accepted.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +59,11 @@ pub(crate) fn keypair(seed: &[u8; 32]) -> Result<Keypair, StartError> {
 }
 
 /// A swarm that does not listen yet.
-pub(crate) fn build(key: &Keypair, limits: &Limits) -> Result<Swarm<Behaviour>, StartError> {
+pub(crate) fn build(
+    key: &Keypair,
+    limits: &Limits,
+    legacy: &Arc<Switch>,
+) -> Result<Swarm<Behaviour>, StartError> {
     let gate = gate::Gate::new(transport(key)?, limits.pending_inbound);
     let transport = gate.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer::BoundedClose::new(muxer))));
     let identify = identify::Config::new(PROTOCOL_FAMILY.to_owned(), key.public())
@@ -64,7 +72,7 @@ pub(crate) fn build(key: &Keypair, limits: &Limits) -> Result<Swarm<Behaviour>, 
         .with_cache_size(0);
     let behaviour = Behaviour {
         connections: Connections::new(limits.clone()),
-        substreams: substreams::Behaviour::new(limits.sessions_per_connection),
+        substreams: substreams::Behaviour::new(limits.sessions_per_connection, Arc::clone(legacy)),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
     };

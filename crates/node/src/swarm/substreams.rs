@@ -1,4 +1,4 @@
-//! The substreams of `/snap2p/2.0.0`: opening them on a connection of our choice, and taking what peers open.
+//! The substreams of SNaP2P: opening them on a connection of our choice, and taking what peers open.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use clawchat_snap2p::clawchat1;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::ReadyUpgrade;
+use libp2p::core::upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo};
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
 };
@@ -21,11 +22,39 @@ use libp2p::swarm::{
     NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
     ToSwarm,
 };
-use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
-/// The libp2p protocol native sessions run on.
-pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/snap2p/2.0.0");
+use crate::legacy::Switch;
+
+/// What a substream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// A native session.
+    Native,
+    /// A session of wire profile 1.0.
+    Legacy,
+    /// One PX-1 exchange of wire profile 1.0.
+    LegacyPx1,
+}
+
+impl Protocol {
+    /// What multistream-select calls it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Native => clawchat_snap2p::PROTOCOL,
+            Self::Legacy => clawchat1::PROTOCOL,
+            Self::LegacyPx1 => clawchat1::PX1_PROTOCOL,
+        }
+    }
+}
+
+impl AsRef<str> for Protocol {
+    fn as_ref(&self) -> &str {
+        self.name()
+    }
+}
+
 /// How long agreeing on the protocol of one substream may take.
 pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Substreams of one connection, beyond those it may have, that are being told so at a time. More are dropped.
@@ -58,10 +87,12 @@ pub(crate) enum Event {
         peer: PeerId,
         /// The connection it came over.
         connection: ConnectionId,
+        /// What it is for.
+        protocol: Protocol,
         /// The substream.
         substream: Substream,
     },
-    /// A substream more than allowed was opened on the connection.
+    /// A native substream more than allowed was opened on the connection.
     Refused {
         /// The peer.
         peer: PeerId,
@@ -105,22 +136,25 @@ impl AsyncWrite for Substream {
 /// The behaviour: hands requests to the connections and their news to the node.
 pub(crate) struct Behaviour {
     per_connection: usize,
+    legacy: Arc<Switch>,
     actions: VecDeque<ToSwarm<Event, Open>>,
     waker: Option<Waker>,
 }
 
 impl Behaviour {
-    /// At most `per_connection` substreams each way on one connection.
-    pub(crate) fn new(per_connection: usize) -> Self {
+    /// At most `per_connection` substreams each way on one connection. Peers are offered wire profile 1.0 while
+    /// `legacy` is on.
+    pub(crate) fn new(per_connection: usize, legacy: Arc<Switch>) -> Self {
         Self {
             per_connection,
+            legacy,
             actions: VecDeque::new(),
             waker: None,
         }
     }
 
     /// Opens a substream on exactly this connection.
-    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId, reply: Reply) {
+    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId, protocol: Protocol, reply: Reply) {
         if self.actions.len() >= MAX_QUEUED_OPENS {
             let _ = reply.send(Err(OpenError::Busy));
             return;
@@ -128,7 +162,7 @@ impl Behaviour {
         self.actions.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection),
-            event: Open(reply),
+            event: Open { protocol, reply },
         });
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -147,7 +181,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.per_connection))
+        Ok(Handler::new(self.per_connection, Arc::clone(&self.legacy)))
     }
 
     fn handle_established_outbound_connection(
@@ -158,7 +192,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.per_connection))
+        Ok(Handler::new(self.per_connection, Arc::clone(&self.legacy)))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
@@ -170,9 +204,10 @@ impl NetworkBehaviour for Behaviour {
         event: THandlerOutEvent<Self>,
     ) {
         self.actions.push_back(ToSwarm::GenerateEvent(match event {
-            FromHandler::Inbound(substream) => Event::Inbound {
+            FromHandler::Inbound(protocol, substream) => Event::Inbound {
                 peer,
                 connection,
+                protocol,
                 substream,
             },
             FromHandler::Refused(substream) => Event::Refused { peer, substream },
@@ -190,35 +225,40 @@ impl NetworkBehaviour for Behaviour {
 
 /// Asks a connection to open a substream.
 #[derive(Debug)]
-pub(crate) struct Open(Reply);
+pub(crate) struct Open {
+    protocol: Protocol,
+    reply: Reply,
+}
 
 /// What a connection reports.
 #[derive(Debug)]
 pub(crate) enum FromHandler {
     /// The peer opened a substream.
-    Inbound(Substream),
-    /// The peer opened one more than allowed.
+    Inbound(Protocol, Substream),
+    /// The peer opened one native one more than allowed.
     Refused(Substream),
 }
 
 /// One connection's substreams. Open ones keep the connection alive by themselves.
 pub(crate) struct Handler {
     limit: usize,
+    legacy: Arc<Switch>,
     /// Each inbound substream holds a clone: the count is the number of clones.
     inbound: Arc<()>,
     /// Each outbound substream, requested or open, holds a clone.
     outbound: Arc<()>,
     /// Each substream that is being refused holds a clone.
     refused: Arc<()>,
-    requests: VecDeque<Reply>,
+    requests: VecDeque<Open>,
     arrived: VecDeque<FromHandler>,
     waker: Option<Waker>,
 }
 
 impl Handler {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, legacy: Arc<Switch>) -> Self {
         Self {
             limit,
+            legacy,
             inbound: Arc::default(),
             outbound: Arc::default(),
             refused: Arc::default(),
@@ -242,21 +282,24 @@ impl Handler {
 impl ConnectionHandler for Handler {
     type FromBehaviour = Open;
     type ToBehaviour = FromHandler;
-    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
-    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundProtocol = Offer;
+    type OutboundProtocol = ReadyUpgrade<Protocol>;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = (Reply, Arc<()>);
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()).with_timeout(NEGOTIATION_TIMEOUT)
+        let offer = Offer {
+            legacy: self.legacy.is_on(),
+        };
+        SubstreamProtocol::new(offer, ()).with_timeout(NEGOTIATION_TIMEOUT)
     }
 
-    fn on_behaviour_event(&mut self, Open(reply): Open) {
+    fn on_behaviour_event(&mut self, open: Open) {
         if Self::in_use(&self.outbound) + self.requests.len() >= self.limit {
-            let _ = reply.send(Err(OpenError::Busy));
+            let _ = open.reply.send(Err(OpenError::Busy));
             return;
         }
-        self.requests.push_back(reply);
+        self.requests.push_back(open);
         self.wake();
     }
 
@@ -271,14 +314,18 @@ impl ConnectionHandler for Handler {
         >,
     ) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: io, .. }) => {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (protocol, io),
+                ..
+            }) => {
                 let at = |places: &Arc<()>| Substream {
                     io,
                     _place: Arc::clone(places),
                 };
                 if Self::in_use(&self.inbound) < self.limit {
-                    self.arrived.push_back(FromHandler::Inbound(at(&self.inbound)));
-                } else if Self::in_use(&self.refused) < MAX_REFUSED {
+                    self.arrived
+                        .push_back(FromHandler::Inbound(protocol, at(&self.inbound)));
+                } else if protocol == Protocol::Native && Self::in_use(&self.refused) < MAX_REFUSED {
                     self.arrived.push_back(FromHandler::Refused(at(&self.refused)));
                 }
             }
@@ -307,17 +354,42 @@ impl ConnectionHandler for Handler {
         if let Some(arrived) = self.arrived.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(arrived));
         }
-        while let Some(reply) = self.requests.pop_front() {
+        while let Some(Open { protocol, reply }) = self.requests.pop_front() {
             if reply.is_closed() {
                 continue;
             }
             let info = (reply, Arc::clone(&self.outbound));
             let protocol =
-                SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), info).with_timeout(NEGOTIATION_TIMEOUT);
+                SubstreamProtocol::new(ReadyUpgrade::new(protocol), info).with_timeout(NEGOTIATION_TIMEOUT);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         self.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+/// What a peer may open: native sessions, and those of wire profile 1.0 unless the operator turned them off.
+pub(crate) struct Offer {
+    legacy: bool,
+}
+
+impl UpgradeInfo for Offer {
+    type Info = Protocol;
+    type InfoIter = std::iter::Take<std::array::IntoIter<Protocol, 3>>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let all = [Protocol::Native, Protocol::Legacy, Protocol::LegacyPx1];
+        all.into_iter().take(if self.legacy { all.len() } else { 1 })
+    }
+}
+
+impl InboundUpgrade<libp2p::Stream> for Offer {
+    type Output = (Protocol, libp2p::Stream);
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, io: libp2p::Stream, protocol: Protocol) -> Self::Future {
+        std::future::ready(Ok((protocol, io)))
     }
 }
 

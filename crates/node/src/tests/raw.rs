@@ -28,7 +28,7 @@ impl Raw {
     /// The same; `None` when it is refused.
     pub(super) async fn try_connect(seed: u8, to: &Locator) -> Option<Self> {
         let key = swarm::keypair(&[seed; 32]).expect("a key");
-        let swarm = swarm::build(&key, &Limits::default()).expect("a swarm");
+        let swarm = swarm::build(&key, &Limits::default(), &std::sync::Arc::default()).expect("a swarm");
         let mut raw = Self {
             swarm,
             peer: None,
@@ -52,7 +52,7 @@ impl Raw {
         self.swarm
             .behaviour_mut()
             .substreams
-            .open(peer, connection, reply);
+            .open(peer, connection, crate::swarm::Protocol::Native, reply);
         self.run(opened)
             .await
             .expect("still connected")

@@ -1,0 +1,213 @@
+//! How a session with a peer is come by: which addresses are tried, and which protocol is spoken there.
+
+use clawchat_node::{DialError, ErrorCode, Node, SessionOpenError};
+use clawchat_store::{PeerRecord, StoreError};
+use clawchat_types::{Locator, PeerId, Principal};
+
+use crate::hosted::{HostError, Hosted};
+use crate::hosts::Hosts;
+use crate::link::Link;
+
+/// Why there is no session with a peer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReachError {
+    #[error("no address of this peer is known; add one with: clawchat peers add PRINCIPAL ADDRESS")]
+    NoAddress,
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    /// The peer itself, authenticated or not, said that we may not talk to it.
+    #[error("refused by the recipient's access list (not_allowed)")]
+    NotAllowed,
+    // A stranger's gateway does not tell an unknown identity from a hidden one, and neither do we.
+    #[error("the gateway at that address does not know this principal")]
+    Unknown,
+    #[error("{0}")]
+    Open(SessionOpenError),
+    /// ClawChat 1.0 has no way to name the identity that is meant.
+    #[error(
+        "the gateway at that address speaks ClawChat 1.0, where only its first identity can be reached: {actual}"
+    )]
+    AnswersAs {
+        actual: Principal,
+        /// Whether this is the gateway the peer is known to be at.
+        believed: bool,
+    },
+    #[error(
+        "the gateway at that address offers ClawChat 1.0 only, but this peer has spoken SNaP2P 2 before; \
+         if it really went back, remove the peer and add it again"
+    )]
+    Pinned,
+    #[error(
+        "the gateway at that address offers ClawChat 1.0 only, which \"legacyPeers\" in gateway-config.json turns off"
+    )]
+    LegacyOff,
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Host(#[from] HostError),
+}
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finality {
+    /// Later, or elsewhere.
+    Retry,
+    /// It cannot.
+    Final {
+        /// Whether the peer refused us.
+        refused: bool,
+    },
+}
+
+impl ReachError {
+    pub(crate) fn finality(&self) -> Finality {
+        match self {
+            Self::NotAllowed => Finality::Final { refused: true },
+            Self::AnswersAs { believed: true, .. } => Finality::Final { refused: false },
+            Self::AnswersAs { believed: false, .. }
+            | Self::NoAddress
+            | Self::Dial(_)
+            | Self::Unknown
+            | Self::Open(_)
+            | Self::Pinned
+            | Self::LegacyOff
+            | Self::Store(_)
+            | Self::Host(_) => Finality::Retry,
+        }
+    }
+
+    /// Whether the gateway that was reached is not the one the peer is at: it may have moved, and be found at another
+    /// of its addresses.
+    fn is_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown
+                | Self::AnswersAs { .. }
+                | Self::Pinned
+                | Self::LegacyOff
+                | Self::Open(
+                    SessionOpenError::Rejected { .. }
+                        | SessionOpenError::ProtocolUnsupported
+                        | SessionOpenError::Unreachable { .. }
+                )
+        )
+    }
+}
+
+impl From<SessionOpenError> for ReachError {
+    fn from(error: SessionOpenError) -> Self {
+        match error {
+            SessionOpenError::Refused(ErrorCode::NotAllowed) => Self::NotAllowed,
+            SessionOpenError::Refused(ErrorCode::UnknownPrincipal) => Self::Unknown,
+            other => Self::Open(other),
+        }
+    }
+}
+
+/// Opens a session from `hosted` to `remote` at one of the addresses that are known.
+pub(super) async fn open(
+    node: &Node,
+    hosts: &Hosts,
+    hosted: &Hosted,
+    remote: &Principal,
+) -> Result<Link, ReachError> {
+    let PeerRecord {
+        peer_id,
+        mut locators,
+        ..
+    } = known(hosts, hosted, remote)?;
+    let named: Vec<PeerId> = locators
+        .iter()
+        .filter_map(Locator::peer_id)
+        .chain(peer_id.clone())
+        .collect();
+    // Whoever answers at an address with a refusal has not proven to be where the peer is: what it says counts only
+    // if that gateway was named, or none ever was.
+    let believed = |peer: &PeerId| named.is_empty() || named.contains(peer);
+    let mut refusal = None;
+    if let Some(peer) = peer_id.filter(|peer| node.is_connected(peer)) {
+        match open_with(node, hosts, hosted, &peer, Some(*remote)).await {
+            Err(error) if error.is_elsewhere() => refusal = Some(error),
+            result => return result,
+        }
+        locators.retain(|locator| locator.peer_id().as_ref() != Some(&peer));
+    }
+    while !locators.is_empty() {
+        let connected = match (node.connect(&locators).await, refusal.take()) {
+            (Ok(connected), _) => connected,
+            (Err(_), Some(refusal)) => return Err(refusal),
+            (Err(error), None) => return Err(error.into()),
+        };
+        let peer = connected.peer;
+        match open_with(node, hosts, hosted, &peer, Some(*remote)).await {
+            Err(ReachError::AnswersAs { actual, .. }) => {
+                let believed = believed(&peer);
+                refusal = Some(ReachError::AnswersAs { actual, believed });
+            }
+            Err(error) if error.is_elsewhere() => refusal = Some(error),
+            Err(ReachError::NotAllowed) if !believed(&peer) => refusal = Some(ReachError::Unknown),
+            result => return result,
+        }
+        // Each round leaves at least the address that led here.
+        locators.retain(|locator| {
+            locator.peer_id().as_ref() != Some(&peer) && locator.with_peer_id(&peer) != connected.locator
+        });
+    }
+    Err(refusal.unwrap_or(ReachError::NoAddress))
+}
+
+/// Opens a session with a connected gateway: a native one, or one of ClawChat 1.0 if it offers nothing else and the
+/// operator and what we know of the peer allow it. `target` is who has to answer; without one, whoever does.
+pub(crate) async fn open_with(
+    node: &Node,
+    hosts: &Hosts,
+    hosted: &Hosted,
+    peer: &PeerId,
+    target: Option<Principal>,
+) -> Result<Link, ReachError> {
+    match node.open_session(peer, hosted.credentials()?, target).await {
+        Ok(session) => return Ok(Link::Native(session)),
+        Err(SessionOpenError::ProtocolUnsupported) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !hosts.speaks_legacy() {
+        return Err(ReachError::LegacyOff);
+    }
+    if target.is_some_and(|target| hosts.is_pinned(&target)) {
+        return Err(ReachError::Pinned);
+    }
+    let local = hosted.legacy_attestation(hosts.gateway_key())?;
+    let session = node.open_legacy_session(peer, local).await?;
+    let actual = *session.remote();
+    let refusal = if target.is_some_and(|target| target != actual) {
+        ReachError::AnswersAs {
+            actual,
+            believed: false,
+        }
+    } else if hosts.is_pinned(&actual) {
+        ReachError::Pinned
+    } else {
+        return Ok(Link::Legacy(session));
+    };
+    session.close();
+    Err(refusal)
+}
+
+/// What is known of a peer: by the identity that wants to reach it, otherwise by another one of this gateway. Peer
+/// lists are per identity, but they all speak from the same node, and a message is not to wait for an address that
+/// is known here.
+fn known(hosts: &Hosts, hosted: &Hosted, remote: &Principal) -> Result<PeerRecord, ReachError> {
+    let own = hosted.store().store().peer(remote)?;
+    let leads_there = |record: &PeerRecord| !record.locators.is_empty();
+    let borrowed = || {
+        let others = hosts.loaded();
+        let mut records = others
+            .iter()
+            .filter_map(|other| other.store().store().peer(remote).ok()?);
+        records.find(leads_there)
+    };
+    match own {
+        Some(own) if leads_there(&own) => Ok(own),
+        own => borrowed().or(own).ok_or(ReachError::NoAddress),
+    }
+}
