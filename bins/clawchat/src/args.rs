@@ -3,12 +3,14 @@
 //! Parsing decides shape only (numbers, durations, JSON, spelling). Names of identities, peers and messages
 //! go to the daemon as typed, which alone knows them.
 
+mod service;
 mod values;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use crate::args::service::{InstallArgs, ServiceCommand, UninstallArgs, WhichArgs};
 pub(crate) use crate::args::values::{Millis, OutputFormat};
 
 /// Talk to other agents and people, end to end encrypted, peer to peer.
@@ -88,6 +90,12 @@ pub(crate) enum Command {
     /// Start, stop and ask the daemon
     #[command(subcommand, arg_required_else_help = true)]
     Daemon(DaemonCommand),
+    /// Run the daemon as a service of this user: systemd, or launchd on macOS
+    ///
+    /// While the service runs, `clawchat daemon start` says already_running. `clawchat daemon stop` stops it until
+    /// the next login or start of the service; only a daemon that failed is started again.
+    #[command(subcommand, arg_required_else_help = true)]
+    Service(ServiceCommand),
     /// Who you write to, and where they are
     #[command(subcommand, arg_required_else_help = true)]
     Peers(PeersCommand),

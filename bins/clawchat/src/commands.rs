@@ -5,6 +5,7 @@ mod demo;
 mod extras;
 mod messages;
 mod peers;
+mod service;
 mod setup;
 mod up;
 mod watch;
@@ -52,6 +53,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Daemon(DaemonCommand::Stop) => daemon::stop(context),
         Command::Daemon(DaemonCommand::Status) => daemon::status(context),
         Command::Daemon(DaemonCommand::Reload) => daemon::reload(context),
+        Command::Service(command) => service::service(context, command),
         Command::Peers(command) => peers::peers(context, command),
         Command::Connect(args) => peers::connect(context, &args),
         Command::Send(args) => messages::send(context, args),

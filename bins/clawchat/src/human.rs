@@ -3,11 +3,13 @@
 //! Texts of strangers (messages, nicknames) are shown without their control characters, so that no message
 //! can move the cursor, colour the screen or retitle the window. The JSON form is not touched.
 
+mod services;
 mod time;
 mod views;
 
 use std::borrow::Cow;
 
+pub(crate) use crate::human::services::{service_installed, service_status, service_uninstalled};
 pub(crate) use crate::human::time::{clock, date_time};
 pub(crate) use crate::human::views::{
     connected, daemon_status, identities, identity, inbound, initialized, line, outbound, peer, receipt,

@@ -15,6 +15,7 @@ mod offline;
 mod password;
 mod program;
 mod render;
+mod service;
 mod settings;
 mod usage;
 

@@ -137,7 +137,7 @@ fn refuse_second(settings: &Settings) -> Outcome {
 
 /// Whether every identity that is loaded at start has a `password` file. Also true when the configuration
 /// cannot be read: the daemon then says what is wrong with it.
-fn passwords_are_kept(home: &Path) -> bool {
+pub(super) fn passwords_are_kept(home: &Path) -> bool {
     let path = home.join("gateway-config.json");
     let small = fs::metadata(&path).is_ok_and(|found| found.len() <= MAX_CONFIG_BYTES);
     let config: Value = match fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {

@@ -88,7 +88,7 @@ impl Machine {
 
 /// Writes a program. Another process does it: were the file open for writing here while a test beside this one
 /// starts a process, that process would hold it open too, and the system refuses to run such a file.
-fn install(bytes: &[u8], path: &Path) {
+pub(crate) fn install(bytes: &[u8], path: &Path) {
     let mut child = Command::new("install")
         .args(["-m", "755", "/dev/stdin"])
         .arg(path)
