@@ -1,6 +1,7 @@
 //! `service …` with shell scripts in the places of `systemctl`, `launchctl` and `clawchatd`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stderr, reason = "says what was skipped")]
 
 mod common;
 
@@ -17,7 +18,7 @@ const SYSTEMD: &str = r#"
 case "$2 $3" in
   "enable --now") touch "$STATE/on";;
   "disable --now") rm -f "$STATE/on";;
-  "is-enabled "*) if [ -e "$STATE/on" ]; then echo enabled; else echo disabled; exit 1; fi;;
+  "is-enabled "*) if [ -e "$STATE/on" ]; then echo enabled; else echo "no such unit" >&2; exit 1; fi;;
   "is-active "*) if [ -e "$STATE/on" ]; then echo "${ACTIVE:-active}"; else echo inactive; exit 3; fi;;
 esac"#;
 

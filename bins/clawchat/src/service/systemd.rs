@@ -27,8 +27,8 @@ UMask=0077
 LimitNOFILE=65536
 
 # Only what a user's systemd can do without privileges. What needs a mount or user namespace (ProtectSystem=,
-# PrivateTmp=, ProtectKernelTunables=) is ignored by older versions, and newer ones refuse to start the daemon where
-# user namespaces are restricted. What drops capabilities (ProtectKernelModules=, ProtectKernelLogs=, ProtectClock=,
+# PrivateTmp=, ProtectKernelTunables=) has no effect with older versions, and with newer ones the daemon does not start
+# where user namespaces are restricted. What drops capabilities (ProtectKernelModules=, ProtectKernelLogs=, ProtectClock=,
 # PrivateDevices=, CapabilityBoundingSet=) makes every start fail with 218/CAPABILITIES. All of it would hold for
 # woken programs too, which need their own files in the home folder.
 NoNewPrivileges=yes
@@ -117,7 +117,11 @@ pub(super) fn condition(unit: &Unit) -> Condition {
     let enabled = word(&["is-enabled", &name]);
     let active = word(&["is-active", &name]);
     Condition {
-        enabled: enabled.map(|word| word == "enabled" || word == "enabled-runtime"),
+        enabled: match enabled {
+            Some(word) => Some(word == "enabled" || word == "enabled-runtime"),
+            // Of a unit it does not know, systemd says nothing here, but that it is inactive.
+            None => active.as_ref().map(|_| false),
+        },
         failed: active.as_deref() == Some("failed"),
         active: active.map(|word| matches!(word.as_str(), "active" | "reloading")),
     }
