@@ -3,6 +3,7 @@
 
 mod coalescing;
 mod hostile;
+mod legacy;
 mod raw;
 mod strangers;
 #[path = "../../tests/network/support.rs"]

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::support::{Gateway, within};
 use crate::Limits;
-use crate::swarm::{self, Behaviour, BehaviourEvent, Substream};
+use crate::swarm::{self, Behaviour, BehaviourEvent, OpenError, Protocol, Substream};
 
 /// The peer. Does nothing unless one of its functions is awaited.
 pub(super) struct Raw {
@@ -47,16 +47,18 @@ impl Raw {
 
     /// Opens a substream of the session protocol.
     pub(super) async fn open(&mut self) -> Substream {
+        self.open_for(Protocol::Native).await.expect("a substream")
+    }
+
+    /// Opens a substream of one of the protocols.
+    pub(super) async fn open_for(&mut self, protocol: Protocol) -> Result<Substream, OpenError> {
         let (peer, connection) = self.peer.expect("connected");
         let (reply, opened) = oneshot::channel();
         self.swarm
             .behaviour_mut()
             .substreams
-            .open(peer, connection, crate::swarm::Protocol::Native, reply);
-        self.run(opened)
-            .await
-            .expect("still connected")
-            .expect("a substream")
+            .open(peer, connection, protocol, reply);
+        self.run(opened).await.expect("still connected")
     }
 
     /// Lives while something else is done.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod dialing;
+mod legacy;
 mod sessions;
 mod streams;
 mod support;

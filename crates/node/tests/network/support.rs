@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clawchat_identity::{Identity, NodeKey};
+use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
 use clawchat_node::{
-    Credentials, ErrorCode, Gatekeeper, Limits, Node, NodeConfig, NodeEvent, SessionHandle, SessionOpenError,
-    Stream,
+    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Limits, Node, NodeConfig, NodeEvent,
+    SessionHandle, SessionOpenError, Stream,
 };
+use clawchat_snap2p::clawchat1::Gate;
 use clawchat_testkit::{Person, attestation_from};
-use clawchat_types::{Locator, PeerId, Principal, UnixSeconds};
+use clawchat_types::{Locator, Network, PeerId, Principal, UnixSeconds};
 use tokio::sync::mpsc;
 
 /// No step of any test takes longer, or it fails.
@@ -24,12 +25,17 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
         .expect("this takes too long")
 }
 
-/// What an identity proves itself with, as of now.
-pub(crate) fn credentials_of(identity: &Identity) -> Credentials {
+/// The time.
+pub(crate) fn now() -> UnixSeconds {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("a clock after 1970");
-    let now = UnixSeconds(i64::try_from(now.as_secs()).expect("a clock before the end of time"));
+    UnixSeconds(i64::try_from(now.as_secs()).expect("a clock before the end of time"))
+}
+
+/// What an identity proves itself with, as of now.
+pub(crate) fn credentials_of(identity: &Identity) -> Credentials {
+    let now = now();
     let seed = *identity.node_key().seed();
     Credentials {
         node_key: Arc::new(NodeKey::from_seed(seed)),
@@ -46,6 +52,8 @@ pub(crate) fn credentials(person: Person) -> Credentials {
 #[derive(Default)]
 pub(crate) struct Hosted {
     people: Vec<Credentials>,
+    /// Their attestations for the key of the gateway, which is the first one's.
+    legacy: Vec<Attestation<Verified>>,
     refused: Mutex<HashSet<Principal>>,
 }
 
@@ -53,6 +61,7 @@ impl Hosted {
     pub(crate) fn new(people: &[Person]) -> Self {
         Self {
             people: people.iter().map(|person| credentials(*person)).collect(),
+            legacy: people.iter().map(|person| legacy_attestation(*person, people[0])).collect(),
             refused: Mutex::default(),
         }
     }
@@ -78,6 +87,22 @@ impl Gatekeeper for Hosted {
     }
 }
 
+impl Gate for Hosted {
+    fn answer_as(&self, caller: &Principal) -> Result<Attestation<Verified>, ErrorCode> {
+        let mut hosted = self.legacy.iter();
+        let admitting = hosted.find(|hosted| self.admit(hosted.principal(), caller).is_ok());
+        admitting.cloned().ok_or(ErrorCode::NotAllowed)
+    }
+}
+
+/// What somebody shows peers of wire profile 1.0: that the key of `gateway` speaks for them.
+pub(crate) fn legacy_attestation(person: Person, gateway: Person) -> Attestation<Verified> {
+    let identity = person.identity();
+    let key = gateway.identity().node_key().node_id();
+    let (wallet, network) = (identity.wallet(), identity.network());
+    Attestation::create(wallet, network, &key, now(), Duration::from_secs(3600), [7; 32])
+}
+
 /// A running gateway.
 pub(crate) struct Gateway {
     pub(crate) node: Node,
@@ -94,11 +119,22 @@ impl Gateway {
 
     /// The same with limits.
     pub(crate) async fn start_with(people: &[Person], limits: Limits) -> Self {
+        Self::start_as(people, limits, LegacyPolicy::default()).await
+    }
+
+    /// The same with a rule for peers of wire profile 1.0.
+    pub(crate) async fn start_as(people: &[Person], limits: Limits, policy: LegacyPolicy) -> Self {
+        let hosted = Arc::new(Hosted::new(people));
+        let gate = Arc::clone(&hosted);
         let config = NodeConfig {
             limits,
+            legacy: Some(Legacy {
+                gate,
+                network: Network::Testnet,
+                policy,
+            }),
             ..config(people[0])
         };
-        let hosted = Arc::new(Hosted::new(people));
         let (node, events) = Node::start(config, Arc::clone(&hosted) as _)
             .await
             .expect("free ports");
@@ -165,6 +201,24 @@ impl Gateway {
     ) -> Result<SessionHandle, SessionOpenError> {
         let target = target.map(Person::principal);
         within(self.node.open_session(peer, credentials(self.people[0]), target)).await
+    }
+
+    /// Opens a session of wire profile 1.0 as its first person with another gateway.
+    pub(crate) async fn open_legacy(&self, to: &Self) -> Result<LegacySession, SessionOpenError> {
+        let peer = self.connect(to).await;
+        let local = legacy_attestation(self.people[0], self.people[0]);
+        within(self.node.open_legacy_session(&peer, local)).await
+    }
+
+    /// The next session of wire profile 1.0 that a peer opens.
+    pub(crate) async fn inbound_legacy(&mut self) -> LegacySession {
+        let event = self
+            .event(|event| matches!(event, NodeEvent::LegacySession(_)))
+            .await;
+        let NodeEvent::LegacySession(session) = event else {
+            panic!("just looked")
+        };
+        session
     }
 
     /// The next session a peer opens.
