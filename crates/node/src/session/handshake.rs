@@ -13,8 +13,8 @@ use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::clock::Clock;
 
-/// Bytes read at once. A stranger's frame is at most that long.
-const READ_BUFFER: usize = 4 * 1024;
+/// Bytes read at once. Enough for the usual handshake; strangers make us hold it.
+const READ_BUFFER: usize = 1024;
 /// How much longer than the machine's own deadline the handshake may take, for a refusal to be written.
 const GRACE: Duration = Duration::from_secs(1);
 

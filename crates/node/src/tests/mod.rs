@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod coalescing;
+mod crowds;
 mod hostile;
 mod legacy;
 mod raw;
