@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clawchat_identity::{Identity, NodeKey};
+use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
 use clawchat_node::{
-    Credentials, ErrorCode, Gatekeeper, Node, NodeConfig, NodeEvent, SessionHandle, SessionOpenError, Stream,
-    StreamError,
+    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Node, NodeConfig, NodeEvent,
+    SessionHandle, SessionOpenError, Stream, StreamError,
 };
 use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent, ChatSender, SignedEnvelope, seal_envelope};
+use clawchat_snap2p::clawchat1;
 use clawchat_testkit::{Person, SeededRng, attestation_from};
 use clawchat_types::{Content, Locator, Message, MessageId, PeerId, Principal, UnixMillis, UnixSeconds};
 use tokio::sync::mpsc;
@@ -27,8 +28,14 @@ impl Rogue {
     /// Starts a node. Everybody may open sessions with it.
     pub(crate) async fn new(identity: Identity) -> Self {
         let credentials = credentials(&identity);
-        let config = NodeConfig::loopback(*identity.node_key().seed());
+        let mut config = NodeConfig::loopback(*identity.node_key().seed());
         let door = Arc::new(OpenDoor(credentials.clone()));
+        let gate = Arc::clone(&door);
+        config.legacy = Some(Legacy {
+            gate,
+            network: identity.network(),
+            policy: LegacyPolicy::Bound,
+        });
         let (node, events) = Node::start(config, door).await.expect("a node");
         Self {
             node,
@@ -67,6 +74,13 @@ impl Rogue {
                 .open_session(peer, self.credentials.clone(), Some(target.principal())),
         )
         .await
+    }
+
+    /// Dials and opens a session the way of ClawChat 1.0.
+    pub(crate) async fn legacy_session(&self, gate: &Gate) -> Result<LegacySession, SessionOpenError> {
+        let peer = self.dial(gate).await;
+        let local = self.credentials.attestation.clone();
+        within(self.node.open_legacy_session(&peer, local)).await
     }
 
     /// Dials and opens a session.
@@ -180,5 +194,11 @@ impl Gatekeeper for OpenDoor {
 
     fn admit(&self, _: &Principal, _: &Principal) -> Result<(), ErrorCode> {
         Ok(())
+    }
+}
+
+impl clawchat1::Gate for OpenDoor {
+    fn answer_as(&self, _: &Principal) -> Result<Attestation<Verified>, ErrorCode> {
+        Ok(self.0.attestation.clone())
     }
 }

@@ -5,6 +5,7 @@
 mod common;
 mod contents;
 mod disk;
+mod legacy;
 mod reading;
 mod restarts;
 mod routes;
