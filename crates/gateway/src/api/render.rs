@@ -99,7 +99,10 @@ fn message(message: &Message) -> Map<String, Value> {
     object.insert("to".to_owned(), json!(message.to));
     object.insert("content".to_owned(), json!(message.content.as_str()));
     object.insert("timestamp".to_owned(), json!(message.timestamp));
-    object.insert("sequence".to_owned(), json!(message.sequence));
+    // Peers of ClawChat 1.0 do not count.
+    if message.sequence > 0 {
+        object.insert("sequence".to_owned(), json!(message.sequence));
+    }
     if let Some(payload) = &message.payload {
         // It was parsed when it was accepted; text that is no JSON any more is shown as text.
         let value = serde_json::from_str(payload.as_str()).unwrap_or_else(|_| json!(payload.as_str()));
