@@ -5,10 +5,10 @@ mod handshake;
 mod hostile;
 // The vectors of chat/1 are held to the same.
 #[path = "../../tests/marks/mod.rs"]
-mod marks;
+pub(crate) mod marks;
 mod pair;
 mod sessions;
-mod vectors;
+pub(crate) mod vectors;
 mod vectors_initiator;
 mod vectors_made;
 mod vectors_responder;

@@ -165,7 +165,7 @@ fn read_from<T: DeserializeOwned>(folder: &Path, file: &str) -> Vec<T> {
 const RUN: usize = 64;
 
 /// Hexadecimal digits in groups; a group `xx*length` is that byte, so many times.
-pub(super) fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let group = |group: &str| match group.split_once('*') {
         Some((byte, length)) => hex::decode(byte).unwrap().repeat(length.parse().unwrap()),
         None => hex::decode(group).unwrap(),
@@ -173,7 +173,7 @@ pub(super) fn unhex(text: &str) -> Vec<u8> {
     text.split(' ').flat_map(group).collect()
 }
 
-pub(super) fn enhex(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn enhex(bytes: impl AsRef<[u8]>) -> String {
     let mut text = String::new();
     for run in bytes.as_ref().chunk_by(|a, b| a == b) {
         if run.len() >= RUN {
