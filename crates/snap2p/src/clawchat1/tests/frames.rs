@@ -93,10 +93,15 @@ fn what_is_announced_is_told_until_it_is_there() {
     assert_eq!(reader.buffered(), 1);
 }
 
+/// Bytes of which many are headers of short frames.
+fn mostly_zero() -> impl Strategy<Value = u8> {
+    any::<u16>().prop_map(|bits| if bits < 0xc000 { 0 } else { bits.to_be_bytes()[1] })
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic_and_never_pile_up(
-        pieces in prop::collection::vec(prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => any::<u8>()], 0..600), 0..40),
+        pieces in prop::collection::vec(prop::collection::vec(mostly_zero(), 0..400), 0..20),
         limit in 0_usize..5000,
     ) {
         let mut reader = FrameReader::new();

@@ -7,8 +7,8 @@ use super::pair::{ALICES_NONCE, BOBS_NONCE, auth, auth_with, hello, node, proof,
 use super::scripts::{HandshakeCase, HandshakeResult, IdentityCase, Side, Step, play, result};
 use super::vectors::check;
 use crate::ErrorCode;
-use crate::clawchat1::frame;
 use crate::clawchat1::message::{Auth, AuthFail, Hello, Message, PingNonce, StreamData};
+use crate::clawchat1::{FrameError, HandshakeError, MAX_PRE_AUTH_FRAME, frame};
 use crate::tests::vectors::{enhex, unhex};
 
 /// Bob answers Alice, who says what a test wants.
@@ -443,6 +443,57 @@ fn vectors_of_the_handshake() {
     case.steps[2].wait = 15;
     one(case, refuses(Timeout));
     check("handshake.json", &cases);
+}
+
+#[test]
+fn the_log_tells_the_holes_apart() {
+    let alice = || node(Person::Alice);
+    let carol = || node(Person::Carol);
+    for (receive, error) in [
+        (
+            vec![
+                said_hello(|_| {}),
+                said_auth(|auth| auth.principal = "stacks:\u{202e}mallory".to_owned()),
+            ],
+            HandshakeError::AnotherPrincipal {
+                claimed: "stacks:?mallory".to_owned(),
+                attested: Person::Alice.principal(),
+            },
+        ),
+        (
+            vec![
+                said_hello(|hello| hello.node_public_key = *carol().as_bytes()),
+                said_auth(|_| {}),
+            ],
+            HandshakeError::AnotherKey {
+                named: carol(),
+                attested: alice(),
+            },
+        ),
+        (
+            said_with(Person::Carol, Network::Testnet, Person::Carol)[..2].to_vec(),
+            HandshakeError::Unbound {
+                attested: carol(),
+                connection: Some(alice()),
+            },
+        ),
+        (
+            said_with(Person::Alice, Network::Mainnet, Person::Alice)[..2].to_vec(),
+            HandshakeError::WrongNetwork {
+                expected: Network::Testnet,
+            },
+        ),
+        (
+            vec![vec![0; MAX_PRE_AUTH_FRAME + 1]],
+            HandshakeError::Frame(FrameError::TooLong {
+                length: MAX_PRE_AUTH_FRAME + 1,
+                limit: MAX_PRE_AUTH_FRAME,
+            }),
+        ),
+    ] {
+        let case = responder("", "", receive);
+        assert_eq!(play(&case).1.unwrap_err(), error);
+    }
 }
 
 /// Bytes as an array of integers, in hexadecimal.
