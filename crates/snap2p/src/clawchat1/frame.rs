@@ -51,10 +51,10 @@ impl FrameReader {
         if self.failed.is_some() {
             return;
         }
-        // Only when at least half of the buffer goes: then every byte is moved once or twice, whoever reads.
+        // For whoever pushes without taking every frame first: only when at least half of the buffer goes, so
+        // that no byte is moved often.
         if self.start > self.buffer.len() / 2 {
-            self.buffer.drain(..self.start);
-            self.start = 0;
+            self.forget_taken();
         }
         self.reserve(bytes.len());
         self.buffer.extend_from_slice(bytes);
@@ -85,6 +85,8 @@ impl FrameReader {
         }
         let end = self.start + HEADER_BYTES + length;
         if end > self.buffer.len() {
+            // At most once for each frame.
+            self.forget_taken();
             return Ok(None);
         }
         if self.start == 0 && end == self.buffer.len() {
@@ -130,6 +132,12 @@ impl FrameReader {
         });
         let room = needed.max(useful.min(self.buffer.capacity().saturating_mul(2)));
         self.buffer.reserve_exact(room - self.buffer.len());
+    }
+
+    /// Makes the buffer begin with what was not handed out.
+    fn forget_taken(&mut self) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
     }
 
     /// An idle or failed connection holds no buffer.

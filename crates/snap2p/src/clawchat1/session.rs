@@ -29,6 +29,8 @@ pub struct Session {
     local: Principal,
     remote: Attestation<Verified>,
     remote_bytes: Vec<u8>,
+    /// The peer's principal as it stands in messages.
+    remote_text: String,
     bound: bool,
     initiator: bool,
     out: VecDeque<Vec<u8>>,
@@ -62,6 +64,7 @@ impl Session {
         Self {
             local,
             remote_bytes: remote.to_bytes(),
+            remote_text: remote.principal().to_string(),
             remote,
             bound,
             initiator,
@@ -200,7 +203,7 @@ impl Session {
         match message {
             Message::StreamData(stream) => {
                 let chat = chat::decode(&stream.data)?;
-                if chat.from != self.remote().to_string() {
+                if chat.from != self.remote_text {
                     return Err(SessionError::ForeignSender {
                         claimed: printable(&chat.from, MAX_CLAIM_CHARS),
                     });
