@@ -99,9 +99,7 @@ pub(super) fn decode(data: &[u8]) -> Result<ChatMessage, ChatError> {
             .and_then(|from| from.text(MAX_FROM_BYTES))
             .ok_or(field("from"))?
             .into_owned(),
-        nick: nick
-            .and_then(|nick| nick.text(MAX_FRAME))
-            .map(|nick| nick.chars().take(MAX_NICK_CHARS).collect()),
+        nick: nick.and_then(|nick| nick.first_chars(MAX_NICK_CHARS)),
         content: text_of(content.ok_or(field("content"))?)?,
         timestamp: timestamp
             .and_then(|time| time.clamped(MAX_TIMESTAMP.0))

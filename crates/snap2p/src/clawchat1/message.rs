@@ -234,14 +234,12 @@ fn auth(map: Map<'_>) -> Result<Auth, WireError> {
 
 fn auth_fail(map: Map<'_>) -> AuthFail {
     let [code, reason] = map.pick(["code", "reason"]);
-    let reason = reason
-        .and_then(|reason| reason.text(MAX_FRAME))
-        .unwrap_or_default();
+    let reason = reason.and_then(|reason| reason.first_chars(MAX_REASON_CHARS));
     AuthFail {
         code: code
             .and_then(unsigned)
             .map_or(u16::MAX, |code| u16::try_from(code).unwrap_or(u16::MAX)),
-        reason: printable(&reason, MAX_REASON_CHARS),
+        reason: printable(&reason.unwrap_or_default(), MAX_REASON_CHARS),
     }
 }
 

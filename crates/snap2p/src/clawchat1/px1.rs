@@ -171,7 +171,7 @@ fn resolve_request(map: Map<'_>) -> Result<Message, Px1Error> {
 
 fn resolve_response(map: Map<'_>) -> Result<Message, Px1Error> {
     let [request_id, peer, error] = map.pick(["requestId", "peer", "error"]);
-    let text = |value: Value<'_>| Some(printable(&value.text(MAX_PX1_FRAME)?, MAX_ERROR_CHARS));
+    let text = |value: Value<'_>| Some(printable(&value.first_chars(MAX_ERROR_CHARS)?, MAX_ERROR_CHARS));
     Ok(Message::ResolveResponse {
         request_id: name(request_id).ok_or(Px1Error::Field { field: "requestId" })?,
         peer: peer.and_then(peer_info),

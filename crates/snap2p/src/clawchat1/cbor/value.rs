@@ -75,6 +75,15 @@ impl<'a> Value<'a> {
         (text.len() <= max_bytes).then_some(text)
     }
 
+    /// The first characters of a text of any length, read as [`Value::text`] reads it. Costs no more than they do.
+    pub(in crate::clawchat1) fn first_chars(self, count: usize) -> Option<String> {
+        const MAX_CHAR_BYTES: usize = 4;
+        let Self::Text(bytes) = self else { return None };
+        // Should this cut a character in two, there are enough whole ones before it.
+        let beginning = bytes.get(..count * MAX_CHAR_BYTES).unwrap_or(bytes);
+        Some(String::from_utf8_lossy(beginning).chars().take(count).collect())
+    }
+
     /// A byte string, or an array of integers from 0 to 255, of at most so many bytes.
     pub(in crate::clawchat1) fn bytes(self, max_bytes: usize) -> Option<Cow<'a, [u8]>> {
         if let Self::Bytes(bytes) = self {

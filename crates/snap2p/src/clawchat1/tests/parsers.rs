@@ -118,6 +118,28 @@ fn contents_that_are_not_text_are_shown_as_existing_gateways_show_them() {
 }
 
 #[test]
+fn of_a_long_nick_the_beginning_is_read() {
+    for (nick, read) in [
+        ("\u{e4}".repeat(100), "\u{e4}".repeat(64)),
+        (
+            format!("a{}", "\u{1f980}".repeat(100)),
+            format!("a{}", "\u{1f980}".repeat(63)),
+        ),
+        ("x".repeat(1 << 20), "x".repeat(64)),
+        (String::new(), String::new()),
+    ] {
+        let message = ChatMessage {
+            id: "1".to_owned(),
+            from: "alice".to_owned(),
+            nick: Some(nick),
+            content: String::new(),
+            timestamp: UnixMillis(0),
+        };
+        assert_eq!(chat::decode(&chat::encode(&message)).unwrap().nick, Some(read));
+    }
+}
+
+#[test]
 fn timestamps_out_of_range_are_moved_into_it() {
     for (time, read) in [
         ("20", 0),
