@@ -95,6 +95,7 @@ pub(crate) struct State {
 struct Running {
     peer: PeerId,
     connection: ConnectionId,
+    protocol: Protocol,
     inbound: bool,
     authenticated: bool,
     /// Told to end to make room; still there until it has.
@@ -277,7 +278,7 @@ impl Actor {
         match self.open_substream(peer, Protocol::Native) {
             Ok((id, connection, substream)) => {
                 let task = session::dial(self.context(peer.clone()), substream, local, target, reply);
-                self.spawn(id, connection, false, task);
+                self.spawn(id, connection, Protocol::Native, false, task);
             }
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -319,6 +320,7 @@ impl Actor {
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
+        protocol: Protocol,
         inbound: bool,
         task: impl Future<Output = Outcome> + Send + 'static,
     ) {
@@ -328,6 +330,7 @@ impl Actor {
         let running = Running {
             peer,
             connection,
+            protocol,
             inbound,
             authenticated: false,
             doomed: false,
@@ -335,6 +338,14 @@ impl Actor {
             order,
         };
         self.state.running.insert(abort.id(), running);
+    }
+
+    /// How many tasks are at work for a protocol's substreams with a peer.
+    pub(crate) fn tasks_of(&self, peer: &PeerId, protocol: Protocol) -> usize {
+        let running = self.state.running.values();
+        running
+            .filter(|task| task.peer == *peer && task.protocol == protocol)
+            .count()
     }
 
     fn on_notice(&mut self, notice: Notice) {
@@ -513,7 +524,7 @@ impl Actor {
                     Arc::clone(&self.gatekeeper),
                     self.events.clone(),
                 );
-                self.spawn(peer, connection, true, task);
+                self.spawn(peer, connection, protocol, true, task);
             }
             SubstreamEvent::Refused { peer, substream } => {
                 tracing::debug!(%peer, "session refused: too many on one connection");

@@ -22,7 +22,9 @@ fn chat(session: &LegacySession, id: &str, content: &str) -> Vec<u8> {
 
 /// Sends a text, and waits until the other side says that it was read.
 async fn tell(session: &LegacySession, id: &str, content: &str) {
-    let mut confirmation = within(session.transmit(chat(session, id, content))).await.unwrap();
+    let mut confirmation = within(session.transmit(chat(session, id, content)))
+        .await
+        .unwrap();
     within(confirmation.confirmed()).await.unwrap();
 }
 
@@ -132,7 +134,11 @@ async fn many_messages_keep_their_order_and_long_ones_their_length() {
     let (heard, ()) = tokio::join!(hear(&session, texts.len()), queueing);
     assert_eq!(heard, texts);
     for (number, text) in texts.iter().enumerate() {
-        drop(within(session.transmit(chat(&session, &format!("{number:032x}"), text))).await.unwrap());
+        drop(
+            within(session.transmit(chat(&session, &format!("{number:032x}"), text)))
+                .await
+                .unwrap(),
+        );
     }
     assert_eq!(bob.texts_once(texts.len()).await, texts);
 }
@@ -148,7 +154,10 @@ async fn a_payload_fails_with_the_reason_and_holds_nothing_up() {
         .ask(json!({ "cmd": "send", "to": to, "content": "x", "payload": { "a": 1 }, "wait": 20_000 }))
         .await;
     assert_eq!(refused["code"], "failed", "{refused}");
-    assert!(refused["error"].as_str().unwrap().contains("no payload"), "{refused}");
+    assert!(
+        refused["error"].as_str().unwrap().contains("no payload"),
+        "{refused}"
+    );
     let answer = bob.deliver_or_not(Dave.principal(), "text").await;
     assert_eq!(answer["data"]["status"], "sent", "{answer}");
 }
@@ -189,7 +198,10 @@ async fn the_first_identity_that_admits_the_caller_answers() {
     gate.edit(|config| config["identities"][1]["allowedRemotePeers"] = json!([]));
     gate.caller(Alice).ok(json!({ "cmd": "reload" })).await;
     let refused = dave.legacy_session(&gate).await.unwrap_err();
-    assert_eq!(refused, SessionOpenError::Refused(clawchat_node::ErrorCode::NotAllowed));
+    assert_eq!(
+        refused,
+        SessionOpenError::Refused(clawchat_node::ErrorCode::NotAllowed)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,10 +264,16 @@ async fn hints_are_taken_from_and_given_to_those_with_a_session_only() {
     assert!(unanswered.is_err(), "{unanswered:?}");
 
     let session = dave.legacy_session(&gate).await.unwrap();
-    let found = within(dave.node.px1_resolve(&peer, &Bob.principal())).await.unwrap().unwrap();
+    let found = within(dave.node.px1_resolve(&peer, &Bob.principal()))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(found.peer_id.as_deref(), Some(peer.as_str()));
     assert!(!found.multiaddrs.is_empty());
-    assert_eq!(within(dave.node.px1_resolve(&peer, &Alice.principal())).await, Ok(None));
+    assert_eq!(
+        within(dave.node.px1_resolve(&peer, &Alice.principal())).await,
+        Ok(None)
+    );
 
     let resolve = json!({ "cmd": "peer_resolve", "principal": Alice.principal().to_string() });
     assert_eq!(bob.ok(resolve.clone()).await, Value::Null);

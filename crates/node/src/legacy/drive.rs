@@ -107,7 +107,7 @@ impl Driver {
     ) -> SessionClosed {
         let (mut reader, mut writer) = io.split();
         let mut buffer = vec![0; READ_BUFFER];
-        let mut flushed = true;
+        let (mut flushed, mut was_reading) = (true, true);
         // Frames that came with the end of the handshake.
         let mut over = self.take_frames().err();
         loop {
@@ -123,7 +123,12 @@ impl Driver {
             }
             let reading = self.batch.is_empty() && !matches!(self.place, Some(Place::Awaited(_)));
             let may_ask = self.unwritten.len() < MAX_UNWRITTEN && self.questions.len() < MAX_QUESTIONS;
-            let deadline = self.session.poll_timeout();
+            // While nothing is read, silence is ours and not the peer's.
+            let deadline = self.session.poll_timeout().filter(|_| reading);
+            if reading && !was_reading {
+                self.session.heard(self.clock.now());
+            }
+            was_reading = reading;
             tokio::select! {
                 read = reader.read(&mut buffer), if reading => {
                     over = match read {

@@ -59,7 +59,7 @@ impl Actor {
         };
         if let Some(context) = self.legacy_context(&id, peer.clone()) {
             let task = task::dial(context, substream, local, reply);
-            self.spawn(id, connection, false, task);
+            self.spawn(id, connection, Protocol::Legacy, false, task);
         }
     }
 
@@ -84,8 +84,10 @@ impl Actor {
         substream: Substream,
     ) {
         if protocol == Protocol::LegacyPx1 {
-            let task = px1::serve(name, substream, self.events.clone());
-            self.spawn(peer, connection, true, task);
+            if self.tasks_of(&peer, protocol) < px1::MAX_EXCHANGES {
+                let task = px1::serve(name, substream, self.events.clone());
+                self.spawn(peer, connection, protocol, true, task);
+            }
             return;
         }
         let Some(context) = self.legacy_context(&peer, name) else {
@@ -94,7 +96,7 @@ impl Actor {
         if let Some(legacy) = &self.legacy {
             let (network, gate) = (legacy.network, Arc::clone(&legacy.gate));
             let task = task::answer(context, substream, network, gate, self.events.clone());
-            self.spawn(peer, connection, true, task);
+            self.spawn(peer, connection, protocol, true, task);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use clawchat_snap2p::clawchat1::FrameReader;
 use clawchat_snap2p::clawchat1::px1::{self, Message, PeerInfo};
+use clawchat_snap2p::clawchat1::{FrameReader, MAX_PX1_FRAME};
 use clawchat_types::{PeerId, Principal};
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
@@ -13,8 +13,8 @@ use crate::NodeEvent;
 use crate::session::task::Outcome;
 use crate::swarm::{OpenError, Substream};
 
-/// Longest message read, in bytes. The 20 peers that existing gateways push at most take about half of it.
-const MAX_MESSAGE: usize = 32 * 1024;
+/// Exchanges that a peer may have under way. It may be a stranger, and each can make us hold a whole message.
+pub(crate) const MAX_EXCHANGES: usize = 2;
 /// How long a whole exchange may take.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes read at once.
@@ -172,7 +172,7 @@ async fn write(io: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Res
 async fn read(io: &mut (impl AsyncRead + Unpin)) -> Result<Message, Px1Error> {
     let malformed = |error: &dyn std::fmt::Display| Px1Error::Malformed(error.to_string());
     let mut frames = FrameReader::new();
-    frames.set_limit(MAX_MESSAGE);
+    frames.set_limit(MAX_PX1_FRAME);
     let mut buffer = vec![0; READ_BUFFER];
     loop {
         if let Some(frame) = frames.next_frame().map_err(|error| malformed(&error))? {

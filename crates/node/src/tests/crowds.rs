@@ -140,7 +140,9 @@ async fn a_thousand_connections_at_once_from_one_address_keep_nobody_out() {
         .await
         .unwrap();
     let local = legacy_attestation(Alice, Alice);
-    let session = within(alice.node.open_legacy_session(&connected.peer, local)).await.unwrap();
+    let session = within(alice.node.open_legacy_session(&connected.peer, local))
+        .await
+        .unwrap();
     assert_eq!(*session.remote(), Bob.principal());
     let each = lonely.memory().saturating_sub(before) / SOCKETS;
     assert!(each <= MEMORY_EACH, "{each} bytes for each connection");

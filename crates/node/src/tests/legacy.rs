@@ -71,7 +71,13 @@ impl Liar {
             local: self.pretended,
             remote: Some(Bob.identity().node_key().node_id()),
         };
-        let mut dialer = Dialer::new(self.attestation.clone(), channel, Binding::Optional, [3; 16], moment());
+        let mut dialer = Dialer::new(
+            self.attestation.clone(),
+            channel,
+            Binding::Optional,
+            [3; 16],
+            moment(),
+        );
         let mut frames = FrameReader::new();
         let mut buffer = vec![0; 4096];
         while !dialer.is_done() {
@@ -170,7 +176,9 @@ async fn who_tells_the_truth_gets_in() {
     let session = bob.inbound_legacy().await;
     assert_eq!(*session.remote(), Dave.principal());
     let taking = tokio::spawn(take_all(session));
-    honest.send(&mut foothold, &letter(Dave.principal(), "hello")).await;
+    honest
+        .send(&mut foothold, &letter(Dave.principal(), "hello"))
+        .await;
     assert!(honest.is_heard(&mut foothold, 1).await);
     drop(foothold);
     honest.raw.run(async {}).await;
@@ -186,7 +194,9 @@ async fn another_principal_in_auth_than_in_the_attestation_is_refused() {
     let mut liar = Liar::new(&Dave.identity(), &bob).await;
     let victims = [Alice.principal(), Carol.principal(), Bob.principal()];
     let length = Dave.principal().to_string().len();
-    liar.in_auth = victims.into_iter().find(|victim| victim.to_string().len() == length);
+    liar.in_auth = victims
+        .into_iter()
+        .find(|victim| victim.to_string().len() == length);
     assert!(liar.in_auth.is_some());
     let refused = liar.enter().await.err().unwrap();
     assert_eq!(refused.wire_code(), ErrorCode::AuthInvalid, "{refused}");
@@ -228,14 +238,20 @@ async fn messages_in_another_name_are_dropped_and_in_the_end_their_sender_too() 
     let mut foothold = liar.enter().await.unwrap();
     let session = bob.inbound_legacy().await;
     let taking = tokio::spawn(take_all(session.clone()));
-    liar.send(&mut foothold, &letter(Alice.principal(), "from Alice, honestly")).await;
-    liar.send(&mut foothold, &letter(Dave.principal(), "from Dave")).await;
+    liar.send(&mut foothold, &letter(Alice.principal(), "from Alice, honestly"))
+        .await;
+    liar.send(&mut foothold, &letter(Dave.principal(), "from Dave"))
+        .await;
     assert!(liar.is_heard(&mut foothold, 1).await, "one lie is only dropped");
     for _ in 0..40 {
-        liar.send(&mut foothold, &letter(Alice.principal(), "again")).await;
+        liar.send(&mut foothold, &letter(Alice.principal(), "again"))
+            .await;
     }
     assert!(!liar.is_heard(&mut foothold, 2).await);
-    assert!(matches!(within(session.closed()).await, SessionClosed::Protocol(_)));
+    assert!(matches!(
+        within(session.closed()).await,
+        SessionClosed::Protocol(_)
+    ));
     assert_eq!(taking.await.unwrap(), ["from Dave"]);
 }
 
@@ -262,7 +278,11 @@ async fn frames_that_are_too_long_or_junk_end_their_own_session_only() {
         let _ = liar.raw.run(substream.flush()).await;
         let mut answer = Vec::new();
         let _ = liar.raw.run(substream.read_to_end(&mut answer)).await;
-        assert!(answer.len() < 100, "junk {number} is answered with {} bytes", answer.len());
+        assert!(
+            answer.len() < 100,
+            "junk {number} is answered with {} bytes",
+            answer.len()
+        );
         // And in a session.
         let mut foothold = liar.enter().await.unwrap();
         let session = bob.inbound_legacy().await;
@@ -270,7 +290,10 @@ async fn frames_that_are_too_long_or_junk_end_their_own_session_only() {
         let mut answer = Vec::new();
         let _ = liar.raw.run(foothold.substream.read_to_end(&mut answer)).await;
         let closed = liar.raw.run(session.closed()).await;
-        assert!(matches!(closed, SessionClosed::Protocol(_)), "junk {number}: {closed}");
+        assert!(
+            matches!(closed, SessionClosed::Protocol(_)),
+            "junk {number}: {closed}"
+        );
     }
     works(&ours, &theirs).await;
 }
@@ -279,7 +302,12 @@ async fn frames_that_are_too_long_or_junk_end_their_own_session_only() {
 async fn px1_junk_reaches_nobody() {
     let mut bob = Gateway::start(&[Bob]).await;
     let mut raw = Raw::connect(SEED, &bob).await;
-    let junk = [vec![0xff; 5000], frame(&[0xa0]), frame(&vec![0x60; 40_000]), frame(&[])];
+    let junk = [
+        vec![0xff; 5000],
+        frame(&[0xa0]),
+        frame(&vec![0x60; 40_000]),
+        frame(&[]),
+    ];
     for bytes in junk {
         let mut substream = raw.open_for(Protocol::LegacyPx1).await.unwrap();
         let _ = raw.run(substream.write_all(&bytes)).await;

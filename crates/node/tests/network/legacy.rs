@@ -76,7 +76,9 @@ async fn the_second_identity_of_a_gateway_speaks_with_its_key_too() {
     );
     let peer = alice.connect(&bob).await;
     let local = legacy_attestation(Alice2, Alice);
-    let ours = within(alice.node.open_legacy_session(&peer, local)).await.unwrap();
+    let ours = within(alice.node.open_legacy_session(&peer, local))
+        .await
+        .unwrap();
     let theirs = bob.inbound_legacy().await;
     assert_eq!(*theirs.remote(), Alice2.principal());
     assert!(theirs.is_bound());
@@ -150,8 +152,15 @@ async fn addresses_are_asked_for_and_told() {
     let pushing = within(alice.node.px1_push(&peer, vec![carol.clone()]));
     let (pushed, event) = tokio::join!(pushing, bob.event(|event| matches!(event, NodeEvent::Px1(_))));
     pushed.unwrap();
-    let NodeEvent::Px1(request) = event else { panic!("just looked") };
-    assert_eq!(*request.message(), Message::Push { peers: vec![carol.clone()] });
+    let NodeEvent::Px1(request) = event else {
+        panic!("just looked")
+    };
+    assert_eq!(
+        *request.message(),
+        Message::Push {
+            peers: vec![carol.clone()]
+        }
+    );
     drop(request);
 
     for known in [Some(carol), None] {
@@ -159,8 +168,14 @@ async fn addresses_are_asked_for_and_told() {
         let asking = within(alice.node.px1_resolve(&peer, &principal));
         let answering = async {
             let event = bob.event(|event| matches!(event, NodeEvent::Px1(_))).await;
-            let NodeEvent::Px1(request) = event else { panic!("just looked") };
-            let Message::ResolveRequest { principal, request_id } = request.message().clone() else {
+            let NodeEvent::Px1(request) = event else {
+                panic!("just looked")
+            };
+            let Message::ResolveRequest {
+                principal,
+                request_id,
+            } = request.message().clone()
+            else {
                 panic!("not a question")
             };
             assert_eq!(principal, Carol.principal().to_string());

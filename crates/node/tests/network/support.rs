@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
 use clawchat_node::{
-    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Limits, Node, NodeConfig, NodeEvent,
-    SessionHandle, SessionOpenError, Stream,
+    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Limits, Node, NodeConfig,
+    NodeEvent, SessionHandle, SessionOpenError, Stream,
 };
 use clawchat_snap2p::clawchat1::Gate;
 use clawchat_testkit::{Person, attestation_from};
@@ -61,7 +61,10 @@ impl Hosted {
     pub(crate) fn new(people: &[Person]) -> Self {
         Self {
             people: people.iter().map(|person| credentials(*person)).collect(),
-            legacy: people.iter().map(|person| legacy_attestation(*person, people[0])).collect(),
+            legacy: people
+                .iter()
+                .map(|person| legacy_attestation(*person, people[0]))
+                .collect(),
             refused: Mutex::default(),
         }
     }

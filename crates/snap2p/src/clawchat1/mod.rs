@@ -44,7 +44,7 @@ pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// Largest frame accepted before authentication is complete, in bytes; a stranger can make us hold no more.
 pub const MAX_PRE_AUTH_FRAME: usize = 4 * 1024;
 /// Largest frame of [`PX1_PROTOCOL`], in bytes.
-pub const MAX_PX1_FRAME: usize = 64 * 1024;
+pub const MAX_PX1_FRAME: usize = 32 * 1024;
 
 /// Time from the first step until both sides must have accepted. Existing peers that refuse us just end the
 /// stream, or keep silent.
