@@ -312,6 +312,14 @@ pub(crate) enum PeersCommand {
         #[arg(long, value_name = "ALIAS")]
         alias: Option<String>,
     },
+    /// Show where a peer can be reached, as far as is known
+    Resolve {
+        /// Principal or alias
+        who: String,
+        /// A connected peer to ask first
+        #[arg(long, value_name = "PEER")]
+        through: Option<String>,
+    },
     /// Forget a peer (messages stay)
     Remove {
         /// Principal or alias

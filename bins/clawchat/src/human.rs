@@ -13,7 +13,7 @@ pub(crate) use crate::human::services::{service_installed, service_status, servi
 pub(crate) use crate::human::time::{clock, date_time};
 pub(crate) use crate::human::views::{
     connected, daemon_status, identities, identity, inbound, initialized, line, outbound, peer, receipt,
-    started, status_word, up,
+    started, status_word, up, whereabouts,
 };
 
 /// One line of text a stranger wrote, fit for a terminal: control characters become `·`.

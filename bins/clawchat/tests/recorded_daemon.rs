@@ -87,7 +87,11 @@ fn lists_are_printed_as_they_come_and_only_once() {
         ("recv-empty-timeout", &["recv", "--timeout", "1"]),
         ("peers-empty", &["peers", "list"]),
     ] {
-        assert_eq!(printed(step, command), recorded(step)["data"], "{step} {command:?}");
+        assert_eq!(
+            printed(step, command),
+            recorded(step)["data"],
+            "{step} {command:?}"
+        );
     }
 }
 
@@ -103,7 +107,10 @@ fn what_is_said_of_the_daemon_and_its_peers_is_passed_on() {
     assert_eq!(connected["connected"], true);
     assert_eq!(connected["principal"], BOB);
     let added = printed("peer_add", &["peers", "add", BOB, address, "--alias", "bob"]);
-    assert_eq!((&added["status"], &added["alias"]), (&json!("added"), &json!("bob")));
+    assert_eq!(
+        (&added["status"], &added["alias"]),
+        (&json!("added"), &json!("bob"))
+    );
     assert_eq!(added["principal"], BOB);
     let removed = printed("peer_remove", &["peers", "remove", BOB]);
     assert_eq!(removed["status"], "removed");

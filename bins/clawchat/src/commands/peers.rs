@@ -1,5 +1,7 @@
 //! `peers` and `connect`.
 
+use std::time::Duration;
+
 use clawchat_ipc::{ErrorCode, Request};
 use clawchat_types::Principal;
 use serde_json::{Value, json};
@@ -12,6 +14,8 @@ use crate::link::Link;
 
 /// What every invite begins with.
 const INVITE_PREFIX: &str = "clawchat:";
+/// How long asking another peer may take.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(15);
 
 /// `peers …`.
 pub(super) fn peers(context: &Context, command: PeersCommand) -> Outcome {
@@ -25,6 +29,17 @@ pub(super) fn peers(context: &Context, command: PeersCommand) -> Outcome {
             context
                 .screen
                 .answer(&with_status("added", added), human::status_word)
+        }
+        PeersCommand::Resolve { who, through } => {
+            let request = Request::PeerResolve {
+                principal: who,
+                through,
+            };
+            // The peer that is asked may take its time.
+            let found = context
+                .link()?
+                .call_waiting(context.acting(), request, EXCHANGE_LIMIT)?;
+            context.screen.answer(&found, human::whereabouts)
         }
         PeersCommand::Remove { who } => {
             let mut link = context.link()?;

@@ -86,6 +86,16 @@ pub(crate) fn peer(peers: &Value) -> String {
     columns(&rows)
 }
 
+/// `peers resolve`: one address a line.
+pub(crate) fn whereabouts(found: &Value) -> String {
+    let addresses = list(found.get("multiaddrs").unwrap_or(&Value::Null));
+    let lines: Vec<&str> = addresses.filter_map(Value::as_str).collect();
+    if lines.is_empty() {
+        return "Nobody told where it is. Add an address: clawchat peers add PRINCIPAL ADDRESS".to_owned();
+    }
+    lines.join("\n")
+}
+
 /// The first of a peer's addresses, and how many more there are.
 fn first_address(peer: &Value) -> String {
     let all = optional(peer, "address");
