@@ -383,15 +383,6 @@ fn initialized(home: &Home, config: &GatewayConfig, created: &Created) -> Value 
     }
     if created.origin == Origin::Migrated {
         put(&mut result, "migrated", json!(true));
-        let kept = setup::not_imported(home, principal);
-        if !kept.is_empty() {
-            let files: Vec<_> = kept.iter().map(|file| file.display().to_string()).collect();
-            let warning = format!(
-                "the messages and peers of the old version are kept, but not imported yet: {}",
-                files.join(", ")
-            );
-            put(&mut result, "warnings", json!([warning]));
-        }
     }
     result
 }

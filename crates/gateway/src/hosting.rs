@@ -14,8 +14,9 @@ use tracing::{info, warn};
 use crate::config::GatewayConfig;
 use crate::home::{Home, HomeLock};
 use crate::hosted::{HostError, Hosted};
+use crate::import::Problem;
 use crate::shared::Gateway;
-use crate::{api, delivery, hosts, peering, setup};
+use crate::{api, clock, delivery, hosts, import, peering, setup};
 
 /// What only one request at a time may change: the home folder, and the configuration read from it.
 pub(crate) struct Owned {
@@ -25,11 +26,28 @@ pub(crate) struct Owned {
     pub(crate) password: Option<Secret>,
 }
 
-/// Opens an identity's store. Blocks: on the disk, and longer for a large store.
-pub(crate) fn open_store(home: &Home, identity: &Identity) -> Result<StoreHandle, HostError> {
-    let folder = home.store_dir(identity.principal());
+/// An identity's store, and what of the files of the TypeScript version could not be taken over into it.
+pub(crate) struct OpenStore {
+    pub(crate) store: StoreHandle,
+    pub(crate) import_problems: Vec<Problem>,
+}
+
+/// Opens an identity's store, and takes over what the TypeScript version left beside it. Blocks: on the disk, and
+/// longer for a large store.
+pub(crate) fn open_store(
+    home: &Home,
+    config: &GatewayConfig,
+    identity: &Identity,
+) -> Result<OpenStore, HostError> {
+    let principal = identity.principal();
+    let folder = home.store_dir(principal);
     let store = SledStore::open(&folder, &identity.store_key(), StoreOptions::default())?;
-    Ok(StoreHandle::start(Arc::new(store))?)
+    let owner = import::Owner::of(config, principal);
+    let import_problems = import::take_over(&home.identity_dir(principal), &store, &owner, clock::now())?;
+    Ok(OpenStore {
+        store: StoreHandle::start(Arc::new(store))?,
+        import_problems,
+    })
 }
 
 /// What the configuration calls an identity.
@@ -68,15 +86,20 @@ pub(crate) async fn host(
 
 async fn try_host(gateway: &Gateway, config: &GatewayConfig, identity: Identity) -> Result<(), HostError> {
     let principal = *identity.principal();
-    let home = gateway.home.clone();
-    let (identity, store) = tokio::task::spawn_blocking(move || {
-        let store = open_store(&home, &identity);
-        (identity, store)
+    let (home, configured) = (gateway.home.clone(), config.clone());
+    let (identity, opened) = tokio::task::spawn_blocking(move || {
+        let opened = open_store(&home, &configured, &identity);
+        (identity, opened)
     })
     .await
     .map_err(std::io::Error::other)?;
+    let OpenStore {
+        store,
+        import_problems,
+    } = opened?;
     let nick = nick_of(config, &principal);
-    let hosted = Arc::new(Hosted::new(identity, nick, store?, gateway.stop.child_token())?);
+    let hosted = Arc::new(Hosted::new(identity, nick, store, gateway.stop.child_token())?);
+    gateway.hosts.set_import_problems(&principal, &import_problems);
     gateway.hosts.insert(Arc::clone(&hosted));
     start(gateway, &hosted)
 }

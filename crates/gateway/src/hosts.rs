@@ -13,6 +13,7 @@ use tracing::{debug, error, warn};
 
 use crate::config::{self, GatewayConfig, IdentityConfig, LegacyPeers, PeerPattern};
 use crate::hosted::Hosted;
+use crate::import::Problem;
 use crate::link::{self, Link};
 
 /// Looked at by every session and every message, changed by the operator.
@@ -31,6 +32,8 @@ struct Inner {
     /// Why an identity that should be served is not, by its principal's text.
     not_loaded: BTreeMap<String, String>,
     legacy: LegacyPolicy,
+    /// What of the files of the TypeScript version could not be taken over, for `status`.
+    import_problems: BTreeMap<Principal, Vec<Value>>,
 }
 
 impl Hosts {
@@ -128,6 +131,7 @@ impl Hosts {
             .loaded
             .iter()
             .position(|hosted| hosted.principal() == principal)?;
+        inner.import_problems.remove(principal);
         Some(inner.loaded.remove(index))
     }
 
@@ -144,6 +148,20 @@ impl Hosts {
             .iter()
             .map(|(principal, reason)| json!({ "principal": principal, "reason": reason }))
             .collect()
+    }
+
+    /// Notes what could not be taken over from the TypeScript version when an identity's store was opened.
+    pub(crate) fn set_import_problems(&self, principal: &Principal, problems: &[Problem]) {
+        let problems = problems
+            .iter()
+            .map(|problem| problem.to_json(principal))
+            .collect();
+        self.write().import_problems.insert(*principal, problems);
+    }
+
+    /// The same of all identities, in the order of principals.
+    pub(crate) fn import_problems(&self) -> Vec<Value> {
+        self.read().import_problems.values().flatten().cloned().collect()
     }
 
     /// All reasons in one sentence, for when nobody can be served.

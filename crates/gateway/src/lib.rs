@@ -17,6 +17,7 @@ pub mod home;
 mod hosted;
 mod hosting;
 mod hosts;
+mod import;
 mod invite;
 mod legacy_ids;
 mod link;

@@ -1,5 +1,6 @@
 //! Starting a gateway, running it, and stopping it in the right order.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,6 @@ use std::time::Duration;
 use clawchat_identity::Identity;
 use clawchat_ipc::{BindError, CLOSE_LIMIT, ErrorCode, Failure, Secret, Server};
 use clawchat_node::{Legacy, Limits, Node, NodeConfig, NodeEvent};
-use clawchat_store::StoreHandle;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::delivery::LongMessages;
 use crate::hints::Hints;
 use crate::home::{Home, PidFile, Purpose};
 use crate::hosted::{HostError, Hosted};
-use crate::hosting::{self, Owned};
+use crate::hosting::{self, OpenStore, Owned};
 use crate::hosts::{Hosts, legacy_policy};
 use crate::peering;
 use crate::sessions::Sessions;
@@ -124,9 +124,10 @@ impl Gateway {
         let mut only_room_is_missing = not_loaded.is_empty();
         for (identity, store) in identities {
             let principal = *identity.principal();
-            match store.and_then(|store| {
+            match store.and_then(|opened| {
+                hosts.set_import_problems(&principal, &opened.import_problems);
                 let nick = hosting::nick_of(&config, &principal);
-                Hosted::new(identity, nick, store, stop.child_token())
+                Hosted::new(identity, nick, opened.store, stop.child_token())
             }) {
                 Ok(identity) => hosted.push(Arc::new(identity)),
                 Err(error) => {
@@ -193,7 +194,7 @@ impl Gateway {
     #[must_use]
     pub fn started(&self) -> Value {
         let hosts = &self.shared.hosts;
-        json!({
+        let mut started = json!({
             "event": "started",
             "pid": std::process::id(),
             "principal": hosts.first().map(|hosted| *hosted.principal()),
@@ -203,7 +204,12 @@ impl Gateway {
             "loadedIdentities": hosts.loaded().iter().map(|hosted| hosted.summary()).collect::<Vec<_>>(),
             "notLoaded": hosts.not_loaded(),
             "version": env!("CARGO_PKG_VERSION"),
-        })
+        });
+        let problems = hosts.import_problems();
+        if !problems.is_empty() {
+            started["importProblems"] = json!(problems);
+        }
+        started
     }
 
     /// Serves until `stop` is ready or somebody sends the `stop` command, then stops in order: no new local
@@ -246,7 +252,7 @@ impl std::fmt::Debug for Gateway {
 struct Opened {
     owned: Owned,
     /// Keys and stores, in the order of the configuration.
-    identities: Vec<(Identity, Result<StoreHandle, HostError>)>,
+    identities: Vec<(Identity, Result<OpenStore, HostError>)>,
     /// Who stays out, and why.
     not_loaded: Vec<(String, String)>,
     pid_file: PidFile,
@@ -262,6 +268,10 @@ fn open(options: &GatewayOptions) -> Result<Opened, StartError> {
         .into());
     }
     let lock = home.lock(Purpose::Daemon)?;
+    refuse_another(&home)?;
+    if setup::migrate(&lock, options.password.as_ref())? {
+        info!("the identity of the old single-identity layout was taken over");
+    }
     let config = GatewayConfig::load(&home)?;
     for warning in config.warnings() {
         warn!("{warning}");
@@ -270,7 +280,7 @@ fn open(options: &GatewayOptions) -> Result<Opened, StartError> {
     let identities = loaded
         .into_iter()
         .map(|loaded| {
-            let store = hosting::open_store(&home, &loaded.identity);
+            let store = hosting::open_store(&home, &config, &loaded.identity);
             (loaded.identity, store)
         })
         .collect();
@@ -290,6 +300,16 @@ fn open(options: &GatewayOptions) -> Result<Opened, StartError> {
         not_loaded,
         pid_file,
     })
+}
+
+/// Fails when another daemon serves this home. Ours is kept out by the lock of the home; one of the TypeScript version
+/// knows no lock, but answers at the socket, and would write over what is taken over from under it.
+fn refuse_another(home: &Home) -> Result<(), StartError> {
+    let path = home.socket_path();
+    if UnixStream::connect(&path).is_err() {
+        return Ok(());
+    }
+    Err(no_socket(&BindError::AlreadyRunning { path }).into())
 }
 
 /// Why there is no local socket, and what to do.

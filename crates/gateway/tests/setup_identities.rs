@@ -218,13 +218,7 @@ fn an_old_single_identity_folder_is_taken_over() {
         names(&folder),
         ["identity.enc", "identity.pub.json", "inbox.json"]
     );
-    let warnings = made["warnings"].as_array().unwrap();
-    let inbox = folder.join("inbox.json");
-    assert_eq!(warnings.len(), 1);
-    assert!(
-        warnings[0].as_str().unwrap().ends_with(inbox.to_str().unwrap()),
-        "what is not imported is named: {warnings:?}"
-    );
+    assert_eq!(made["warnings"], json!(null));
     let shown = run(&home, Request::IdentityShow { password: None }).unwrap();
     assert_eq!(shown["publicKey"], VECTOR_NODE);
     assert_eq!(shown["displayName"], format!("{VECTOR}(alice)"));

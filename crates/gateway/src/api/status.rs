@@ -34,6 +34,10 @@ impl Api {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
         });
+        let problems = gateway.hosts.import_problems();
+        if !problems.is_empty() {
+            value["importProblems"] = json!(problems);
+        }
         if let Some(hosted) = acting {
             let store = hosted.store().store();
             let count =

@@ -53,6 +53,27 @@ pub fn init(lock: &HomeLock, request: InitRequest) -> Result<(GatewayConfig, Cre
     Ok((config, keys.outcome.created(keys.identity, nick)))
 }
 
+/// Makes a home of the single-identity layout a gateway, as [`init`] does. Returns whether it was one; a home that has
+/// a configuration, or no identity at its top, is left alone.
+///
+/// # Errors
+/// Those of [`init`].
+pub fn migrate(lock: &HomeLock, password: Option<&Secret>) -> Result<bool, SetupError> {
+    let home = lock.home();
+    if home.config_path().exists() || !home.legacy_keystore_path().exists() {
+        return Ok(false);
+    }
+    let request = InitRequest {
+        port: DEFAULT_P2P_PORT,
+        nick: None,
+        network: None,
+        password: password.cloned(),
+        mnemonic: None,
+        migrate: true,
+    };
+    init(lock, request).map(|_| true)
+}
+
 /// Adds an identity to a gateway: a new one, one recovered from its words, or one whose keys are in the home.
 ///
 /// # Errors

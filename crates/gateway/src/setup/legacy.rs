@@ -5,20 +5,20 @@ use std::io;
 use std::path::PathBuf;
 
 use clawchat_ipc::Secret;
-use clawchat_types::{Network, Principal};
+use clawchat_types::Network;
 
 use super::create::{Keys, Outcome};
 use super::folder::{self, Staged, Step};
 use super::{MAX_KEYSTORE_BYTES, Origin, PublicFacts, SetupError, password, unseal};
 use crate::config::EditError;
 use crate::home::{self, Home, HomeError};
+use crate::import;
 
-/// What else of the old layout belongs to the identity.
-const DATA_FILES: [&str; 3] = ["inbox.json", "outbox.json", "peers.json"];
 /// What a file that was taken over is called afterwards.
 const MIGRATED_SUFFIX: &str = ".migrated";
 
-/// Copies the identity at the top of the home into a folder of its own. The originals stay.
+/// Copies the identity at the top of the home into a folder of its own, with its messages and peers, which are imported
+/// there when the identity is first served. The originals stay.
 pub(super) fn take_over(
     home: &Home,
     network: Option<Network>,
@@ -49,7 +49,7 @@ pub(super) fn take_over(
         return Err(EditError::WrongNetwork { hosted, given }.into());
     }
     let staged = Staged::new(home)?;
-    for name in DATA_FILES {
+    for name in import::FILES {
         staged.copy(&home.root().join(name))?;
     }
     staged.write(Home::KEYSTORE, &sealed)?;
@@ -85,19 +85,11 @@ pub(super) fn take_over(
     })
 }
 
-/// The messages and peers of the old layout in an identity's folder. Nothing reads them so far.
-#[must_use]
-pub fn not_imported(home: &Home, principal: &Principal) -> Vec<PathBuf> {
-    let folder = home.identity_dir(principal);
-    let files = DATA_FILES.map(|name| folder.join(name));
-    files.into_iter().filter(|file| file.exists()).collect()
-}
-
 /// Renames what was taken over. The gateway works without it, so a failure is none.
 pub(super) fn rename_originals(home: &Home) {
     let files = [home.legacy_keystore_path()]
         .into_iter()
-        .chain(DATA_FILES.map(|name| home.root().join(name)));
+        .chain(import::FILES.map(|name| home.root().join(name)));
     for file in files.filter(|file| file.exists()) {
         let mut renamed = file.clone().into_os_string();
         renamed.push(MIGRATED_SUFFIX);

@@ -21,10 +21,9 @@ use clawchat_types::{Network, Nick, Principal};
 use crate::config::PeerPattern;
 
 pub use self::change::{allow, clear_nick, deny, remove, set_aside, set_nick, set_port};
-pub use self::create::{add_identity, create, init, recover};
+pub use self::create::{add_identity, create, init, migrate, recover};
 pub use self::error::SetupError;
 pub use self::facts::{PublicFacts, display_name, show};
-pub use self::legacy::not_imported;
 pub use self::password::{GENERATED_PASSWORD_CHARS, generate_password, write_password_file};
 pub use self::unseal::{LoadedIdentity, NotLoaded, Unsealed, unseal, unseal_one};
 
