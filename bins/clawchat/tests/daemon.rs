@@ -78,6 +78,28 @@ fn a_flag_without_effect_is_said_to_be_one() {
     );
 }
 
+#[test]
+fn what_could_not_be_taken_over_is_a_warning_of_the_start() {
+    let problem =
+        r#"{"principal":"stacks:STA","file":"/x/inbox.json","line":3,"column":9,"error":"left as it is"}"#;
+    let started = STARTED.replace("\"pid\":7", &format!("\"pid\":7,\"importProblems\":[{problem}]"));
+    let machine = Machine::with_daemon_program(Some(&started));
+    gateway_in(&machine.data_dir());
+    let answer = machine.run(&["daemon", "start"]).json();
+    assert_eq!(answer["warnings"], json!(["/x/inbox.json:3:9: left as it is"]));
+    assert_eq!(answer["importProblems"][0]["line"], 3);
+}
+
+#[test]
+fn the_password_of_an_old_single_identity_folder_is_asked_for() {
+    let machine = Machine::with_daemon_program(Some(STARTED));
+    fs::create_dir_all(machine.data_dir()).unwrap();
+    fs::write(machine.data_dir().join("identity.enc"), "x").unwrap();
+    machine.run(&["daemon", "start"]).error(2, "password_required");
+    fs::write(machine.data_dir().join("password"), "x").unwrap();
+    assert_eq!(machine.run(&["daemon", "start"]).json()["status"], "started");
+}
+
 const TESTNET: &str = "stacks:ST3JJPDR32NBV4W4810F9S8AW2ESRMJHG9KPRBSM2";
 
 /// A daemon of the testnet on port 9000 that does what it is told.

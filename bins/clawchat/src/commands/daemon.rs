@@ -39,6 +39,7 @@ pub(super) fn start(context: &Context, args: &StartArgs) -> Outcome {
     if args.openclaw_wake {
         warnings.push("--openclaw-wake has no effect in this version".to_owned());
     }
+    warnings.extend(human::import_problems(&event));
     let answer = with_status("started", without_event(event));
     let answer = context.screen.with_warnings(answer, &warnings);
     context.screen.answer(&answer, human::started)
@@ -136,9 +137,13 @@ fn refuse_second(settings: &Settings) -> Outcome {
 }
 
 /// Whether every identity that is loaded at start has a `password` file. Also true when the configuration
-/// cannot be read: the daemon then says what is wrong with it.
+/// cannot be read: the daemon then says what is wrong with it. Without one, the identity may be at the top of the folder,
+/// in the layout from before gateways.
 pub(super) fn passwords_are_kept(home: &Path) -> bool {
     let path = home.join("gateway-config.json");
+    if !path.exists() && home.join("identity.enc").exists() {
+        return home.join("password").exists();
+    }
     let small = fs::metadata(&path).is_ok_and(|found| found.len() <= MAX_CONFIG_BYTES);
     let config: Value = match fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
         Ok(Ok(config)) if small => config,
@@ -176,6 +181,10 @@ mod tests {
             passwords_are_kept(home),
             "the daemon tells that there is no gateway"
         );
+        fs::write(home.join("identity.enc"), "x").unwrap();
+        assert!(!passwords_are_kept(home), "the old layout");
+        fs::write(home.join("password"), "x").unwrap();
+        assert!(passwords_are_kept(home));
         let config = json!({"identities": [
             {"principal": "stacks:STA", "autoload": true}, {"principal": "stacks:STB", "autoload": false},
         ]});

@@ -102,6 +102,7 @@ fn bring_up(context: &Context, args: &UpArgs, answer: &mut Map<String, Value>) -
             daemon::status_of(&mut context.link()?, context.acting())?
         }
     };
+    warnings.extend(human::import_problems(&status));
     take(answer, &status, &SHOWN);
     describe(answer, &status);
     Ok(warnings)

@@ -216,6 +216,10 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
             format!("{}  {}", optional(identity, "nick"), text(identity, "principal")),
         ]);
     }
+    for (index, problem) in import_problems(answer).into_iter().enumerate() {
+        let label = if index == 0 { "Import" } else { "" };
+        rows.push(vec![label.to_owned(), clean(&problem).into_owned()]);
+    }
     let connected: Vec<&Value> = list(answer.get("connectedPeers").unwrap_or(&Value::Null)).collect();
     if connected.is_empty() {
         rows.push(vec!["Connected".to_owned(), "to nobody".to_owned()]);
@@ -225,6 +229,26 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
         rows.push(vec![label.to_owned(), shown(peer)]);
     }
     format!("The daemon is running.\n{}", columns(&rows))
+}
+
+/// What could not be taken over from the TypeScript version, if a status or a `started` event tells of any: a sentence
+/// for each file, with the place.
+pub(crate) fn import_problems(answer: &Value) -> Vec<String> {
+    let problems = answer.get("importProblems").unwrap_or(&Value::Null);
+    list(problems)
+        .map(|problem| {
+            let place: String = ["line", "column"]
+                .iter()
+                .filter_map(|name| problem.get(name).and_then(Value::as_u64))
+                .map(|number| format!(":{number}"))
+                .collect();
+            format!(
+                "{}{place}: {}",
+                optional(problem, "file"),
+                optional(problem, "error")
+            )
+        })
+        .collect()
 }
 
 /// A gateway that is up.
