@@ -8,6 +8,7 @@
 //! identities/<principal>/identity.pub.json   its public facts, readable without the password
 //! identities/<principal>/password            its password, if the operator keeps it here
 //! identities/<principal>/store/              its messages and peers
+//! identities/<principal>/*.json.imported     what the TypeScript version kept, taken over into the store
 //! identities/removed/<principal>-<ms>/       identities taken out of service; never deleted by us
 //! daemon.pid  clawchat.sock  daemon.log  home.lock
 //! ```
