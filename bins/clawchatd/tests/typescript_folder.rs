@@ -11,6 +11,7 @@ mod process;
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -274,7 +275,7 @@ fn a_gateway_folder_is_served_as_it_is() {
 
 #[test]
 fn a_single_identity_folder_is_served_as_it_is() {
-    let mut gateway = place();
+    let gateway = place();
     let home = gateway.home();
     fs::copy(keystore(ALICE_KEYS), home.join("identity.enc")).unwrap();
     write_alices_files(&home);
@@ -318,7 +319,26 @@ fn a_single_identity_folder_is_served_as_it_is() {
         assert_eq!(fs::read(&kept).unwrap(), before[&home.join(name)], "{name}");
     }
     assert!(folder(&gateway, ALICE).join("inbox.json.imported").exists());
-    drop(gateway.stop());
+}
+
+#[test]
+fn the_password_kept_in_a_single_identity_folder_is_enough() {
+    let gateway = place();
+    let home = gateway.home();
+    fs::copy(keystore(ALICE_KEYS), home.join("identity.enc")).unwrap();
+    fs::write(home.join("password"), ALICE_PASSWORD).unwrap();
+    for _ in 0..2 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clawchatd"));
+        command
+            .arg("--data-dir")
+            .arg(&home)
+            .args(["--port", &gateway.port().to_string()]);
+        command.env_remove("CLAWCHAT_PASSWORD_FILE");
+        let mut daemon = Daemon::spawn(&mut command, b"", &gateway.log_path());
+        assert_eq!(daemon.started()["principal"], ALICE);
+        daemon.signal("TERM");
+        assert_eq!(daemon.ended().1, Some(0));
+    }
 }
 
 #[test]

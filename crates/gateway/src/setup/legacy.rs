@@ -49,7 +49,7 @@ pub(super) fn take_over(
         return Err(EditError::WrongNetwork { hosted, given }.into());
     }
     let staged = Staged::new(home)?;
-    for name in import::FILES {
+    for name in belongings() {
         staged.copy(&home.root().join(name))?;
     }
     staged.write(Home::KEYSTORE, &sealed)?;
@@ -89,12 +89,17 @@ pub(super) fn take_over(
 pub(super) fn rename_originals(home: &Home) {
     let files = [home.legacy_keystore_path()]
         .into_iter()
-        .chain(import::FILES.map(|name| home.root().join(name)));
+        .chain(belongings().map(|name| home.root().join(name)));
     for file in files.filter(|file| file.exists()) {
         let mut renamed = file.clone().into_os_string();
         renamed.push(MIGRATED_SUFFIX);
         let _ = fs::rename(&file, PathBuf::from(renamed));
     }
+}
+
+/// What else of the old layout belongs to the identity: what it received, sent and knew, and its password if that is kept.
+fn belongings() -> impl Iterator<Item = &'static str> {
+    import::FILES.into_iter().chain([Home::PASSWORD])
 }
 
 impl Staged {
