@@ -1,5 +1,7 @@
 //! Peers that speak ClawChat 1.0 with us: no receipts, no payloads, and no second chance to be told something else.
 
+use std::time::Duration;
+
 use clawchat_node::{LegacySession, SessionOpenError};
 use clawchat_snap2p::clawchat1::{ChatMessage, encode_chat};
 use clawchat_testkit::Person::{Alice, Alice2, Bob, Dave};
@@ -228,10 +230,17 @@ async fn who_has_spoken_the_native_protocol_is_never_talked_down_again() {
     gate.stop().await;
     gate.start().await;
     assert!(dave.legacy_session(&gate).await.is_err());
-    // The operator can take the word back.
+    // The operator can take the word back, once the peer has really stopped speaking the native protocol.
+    within(dave.node.close(Duration::from_secs(1))).await;
+    eventually("nobody is connected", async || {
+        let peers = bob.ok(json!({ "cmd": "peers" })).await;
+        (peers[0]["connected"] == false).then_some(())
+    })
+    .await;
+    let old_again = Rogue::new(Dave.identity()).await;
     bob.ok(json!({ "cmd": "peer_remove", "principal": Dave.principal().to_string() }))
         .await;
-    dave.legacy_session(&gate).await.unwrap();
+    old_again.legacy_session(&gate).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
