@@ -39,17 +39,21 @@ pub(crate) fn binaries(profile: Profile) -> Result<PathBuf, String> {
         arguments.push("--release");
     }
     cargo(&arguments, &[])?;
-    let target = cargo_metadata::MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .no_deps()
-        .exec()
-        .map_err(|error| format!("cargo metadata: {error}"))?
-        .target_directory;
-    Ok(target.into_std_path_buf().join(if profile == Profile::Release {
+    Ok(target_folder()?.join(if profile == Profile::Release {
         "release"
     } else {
         "debug"
     }))
+}
+
+/// Where everything goes that is made, not written.
+pub(crate) fn target_folder() -> Result<PathBuf, String> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .map_err(|error| format!("cargo metadata: {error}"))?;
+    Ok(metadata.target_directory.into_std_path_buf())
 }
 
 /// Runs cargo in the workspace, showing its output.

@@ -1,4 +1,4 @@
-//! Tasks of this workspace: `cargo xtask test | layers | demo | bench | soak`.
+//! Tasks of this workspace: `cargo xtask test | layers | demo | interop | bench | soak`.
 
 mod bench;
 mod build;
@@ -6,6 +6,7 @@ mod demo;
 // The two that the daemon's own crash test is made of.
 #[path = "../../bins/clawchatd/tests/common/gateways.rs"]
 mod gateways;
+mod interop;
 mod layers;
 mod soak;
 #[path = "../../bins/clawchatd/tests/common/storm.rs"]
@@ -34,6 +35,8 @@ enum Task {
     Layers,
     /// Build both binaries and let two gateways on this machine hold a conversation.
     Demo,
+    /// Let our programs talk with a ClawChat 1.0 peer: an independent one on Node.
+    Interop(interop::Options),
     /// Measure throughput, latency, start-up and memory of release builds on this machine.
     Bench(bench::Options),
     /// Kill gateways at random while they talk, and check that nothing is lost or doubled.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Layers => layers::run(),
         Task::Demo => demo::run(),
+        Task::Interop(options) => interop::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => soak::run(&options),
     };

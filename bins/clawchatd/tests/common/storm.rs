@@ -451,7 +451,7 @@ fn queued(answer: &Answer) -> Outcome<(u64, String)> {
 }
 
 /// All of an inbox or outbox; `place` names the field to go on behind.
-fn entries(gateway: &Gateway, list: &str, place: &str) -> Outcome<Vec<Value>> {
+pub(crate) fn entries(gateway: &Gateway, list: &str, place: &str) -> Outcome<Vec<Value>> {
     let mut client = gateway.connect()?;
     let mut all: Vec<Value> = Vec::new();
     loop {

@@ -1,0 +1,283 @@
+//! One run of the ClawChat 1.0 peer: what it was asked to do, and what it says happens.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::gateways::{Outcome, text};
+
+/// Events read ahead of whoever looks at them. A peer that says more waits.
+const EVENTS_AHEAD: usize = 1024;
+/// Lines kept to be shown when something goes wrong.
+const LINES_KEPT: usize = 30;
+/// Characters of a line that are shown.
+const LINE_SHOWN: usize = 400;
+/// How long the peer may take until it listens: Node reads a thousand files before.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The last lines somebody printed.
+#[derive(Clone, Default)]
+pub(crate) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+
+impl LastLines {
+    pub(super) fn push(&self, line: &str) {
+        let shown: String = line.chars().take(LINE_SHOWN).collect();
+        let more = if shown.len() < line.len() { " …" } else { "" };
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LINES_KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(format!("{shown}{more}"));
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().cloned().collect()
+    }
+}
+
+/// A running peer. Dropping it kills the process.
+pub(crate) struct Peer {
+    name: String,
+    process: Child,
+    events: Receiver<Value>,
+    seen: Vec<Value>,
+    deadline: Instant,
+}
+
+impl Peer {
+    /// Starts `command` and waits until it listens. All later waiting ends at `deadline`. What it prints is kept in
+    /// `lines` too.
+    pub(crate) fn start(
+        name: &str,
+        mut command: Command,
+        deadline: Instant,
+        lines: LastLines,
+    ) -> Outcome<Self> {
+        let shown: Vec<_> = command.get_args().skip(1).map(OsStr::to_string_lossy).collect();
+        lines.push(&format!("$ node peer.mjs {}", shown.join(" ")));
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot run node: {error}"))?;
+        let (sender, events) = sync_channel(EVENTS_AHEAD);
+        read_events(process.stdout.take(), lines.clone(), sender);
+        read_complaints(process.stderr.take(), lines);
+        let mut peer = Self {
+            name: name.to_owned(),
+            process,
+            events,
+            seen: Vec::new(),
+            deadline: deadline.min(Instant::now() + START_LIMIT),
+        };
+        peer.event("listening")?;
+        peer.deadline = deadline;
+        Ok(peer)
+    }
+
+    /// The first event of that name, which may have happened already.
+    pub(crate) fn event(&mut self, name: &str) -> Outcome<Value> {
+        self.events(name, 1)?
+            .pop()
+            .ok_or_else(|| format!("{}: no {name}", self.name))
+    }
+
+    /// At least `count` events of that name, in their order.
+    pub(crate) fn events(&mut self, name: &str, count: usize) -> Outcome<Vec<Value>> {
+        loop {
+            let found: Vec<Value> = self
+                .seen
+                .iter()
+                .filter(|event| is(event, name))
+                .cloned()
+                .collect();
+            if found.len() >= count {
+                return Ok(found);
+            }
+            let wanted = format!("{} {name} of {count}", found.len());
+            self.receive(&wanted)?;
+        }
+    }
+
+    /// Events of that name that have happened by now.
+    pub(crate) fn so_far(&mut self, name: &str) -> Vec<Value> {
+        self.seen.extend(self.events.try_iter());
+        let found = self.seen.iter().filter(|event| is(event, name));
+        found.cloned().collect()
+    }
+
+    /// Waits until it has done all it was asked to and has ended; everything it said.
+    pub(crate) fn finish(mut self) -> Outcome<Vec<Value>> {
+        let done = self.event("done")?;
+        if done["ok"] != true {
+            return Err(self.complaint("it did not do what it was asked to"));
+        }
+        self.wait()?;
+        Ok(std::mem::take(&mut self.seen))
+    }
+
+    /// Waits until it has ended and failed; everything it said.
+    pub(crate) fn fail(mut self) -> Outcome<Vec<Value>> {
+        let done = self.event("done")?;
+        if done["ok"] != false {
+            return Err(self.complaint("it was to fail, and did not"));
+        }
+        self.wait()?;
+        Ok(std::mem::take(&mut self.seen))
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    /// Who it is.
+    pub(crate) fn principal(&self) -> Outcome<String> {
+        self.listening("principal")
+    }
+
+    /// Its PeerId.
+    pub(crate) fn peer_id(&self) -> Outcome<String> {
+        self.listening("peerId")
+    }
+
+    /// Where it listens, with its PeerId.
+    pub(crate) fn address(&self) -> Outcome<String> {
+        let listening = self.seen.first().map(|event| &event["addrs"][0]);
+        listening
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| format!("{}: it listens nowhere", self.name))
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn listening(&self, field: &str) -> Outcome<String> {
+        let first = self
+            .seen
+            .first()
+            .ok_or_else(|| format!("{}: not started", self.name))?;
+        text(first, field)
+    }
+
+    /// Waits for any one event.
+    fn receive(&mut self, wanted: &str) -> Outcome {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match self.events.recv_timeout(left) {
+            Ok(event) => {
+                self.seen.push(event);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                Err(self.complaint(&format!("nothing in time; so far {wanted}")))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.complaint(&format!("it ended with {wanted}"))),
+        }
+    }
+
+    fn wait(&mut self) -> Outcome {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => self.seen.push(event),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return Err(self.complaint("it did not end in time")),
+            }
+        }
+        let ended = self.process.wait();
+        ended
+            .map(drop)
+            .map_err(|error| format!("cannot wait for {}: {error}", self.name))
+    }
+
+    fn end(&mut self) {
+        // Fails only for a process that has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// What went wrong. Its last lines are shown with the scenario's failure.
+    fn complaint(&self, what: &str) -> String {
+        let faults = self
+            .seen
+            .iter()
+            .filter(|event| is(event, "error"))
+            .filter_map(|event| event["message"].as_str());
+        let faults: Vec<&str> = faults.collect();
+        if faults.is_empty() {
+            format!("{}: {what}", self.name)
+        } else {
+            format!("{}: {what} ({})", self.name, faults.join("; "))
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Whether this is an event of that name.
+pub(crate) fn is(event: &Value, name: &str) -> bool {
+    event["event"] == name
+}
+
+fn read_events(stdout: Option<impl Read + Send + 'static>, lines: LastLines, sender: SyncSender<Value>) {
+    thread::spawn(move || {
+        for line in stdout
+            .into_iter()
+            .flat_map(|stdout| BufReader::new(stdout).lines())
+        {
+            let Ok(line) = line else { break };
+            lines.push(&line);
+            if let Ok(event) = serde_json::from_str(&line)
+                && sender.send(event).is_err()
+            {
+                break;
+            }
+        }
+    });
+}
+
+fn read_complaints(stderr: Option<impl Read + Send + 'static>, lines: LastLines) {
+    thread::spawn(move || {
+        for line in stderr
+            .into_iter()
+            .flat_map(|stderr| BufReader::new(stderr).lines())
+            .map_while(Result::ok)
+        {
+            lines.push(&line);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_lines_are_kept_and_long_ones_are_cut() {
+        let lines = LastLines::default();
+        for number in 0..LINES_KEPT + 2 {
+            lines.push(&format!("{number}{}", "é".repeat(LINE_SHOWN)));
+        }
+        let kept = lines.all();
+        assert_eq!(kept.len(), LINES_KEPT);
+        assert!(
+            kept[0].starts_with("2é") && kept[0].ends_with('…') && kept[0].chars().count() == LINE_SHOWN + 2
+        );
+    }
+}
