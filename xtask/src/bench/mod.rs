@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: what the gateways do on this machine, beside what they should do and what the machine allows.
 
 mod figure;
+mod legacy;
 mod limits;
 mod process;
 mod talk;
 mod traffic;
+mod wake;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -50,6 +52,10 @@ struct Effort {
     single: u64,
     /// Messages in the inbox at the end.
     inbox: u64,
+    /// Messages to a ClawChat 1.0 peer.
+    legacy: u64,
+    /// Wakes that are timed.
+    wakes: usize,
     /// Repetitions of whatever starts a process.
     processes: usize,
     /// How long filling the inbox may take.
@@ -62,6 +68,8 @@ pub(crate) fn run(options: &Options) -> TaskResult {
         pipelined: 20_000,
         single: 1_000,
         inbox: 100_000,
+        legacy: 10_000,
+        wakes: 8,
         processes: 15,
         filling: Duration::from_secs(90),
     };
@@ -70,6 +78,8 @@ pub(crate) fn run(options: &Options) -> TaskResult {
             pipelined: 5_000,
             single: 300,
             inbox: 20_000,
+            legacy: 3_000,
+            wakes: 4,
             processes: 5,
             filling: Duration::from_secs(20),
         };
@@ -80,6 +90,8 @@ pub(crate) fn run(options: &Options) -> TaskResult {
     let limits = limits::measure()?;
     let mut figures = starting(&folder, &effort, &limits)?;
     figures.extend(talk::measure(&folder, &effort, &limits)?);
+    figures.extend(wake::measure(&folder, &effort)?);
+    figures.extend(legacy::measure(&folder, &effort)?);
     let text = if options.json {
         let figures: Vec<_> = figures.iter().map(Figure::to_json).collect();
         json!({ "machine": limits.to_json(), "figures": figures }).to_string()

@@ -46,19 +46,24 @@ pub(super) struct Plain {
 
 impl Line {
     pub(super) fn open(from: &Gateway, to: &Gateway) -> Outcome<Self> {
+        Self::open_to(from, to.name())
+    }
+
+    /// The same to anybody the gateway knows.
+    pub(super) fn open_to(from: &Gateway, to: &str) -> Outcome<Self> {
         let writer = UnixStream::connect(from.socket()).map_err(failed)?;
         writer.set_read_timeout(Some(ANSWER_LIMIT * 2)).map_err(failed)?;
         let reader = BufReader::with_capacity(64 * 1024, writer.try_clone().map_err(failed)?);
         Ok(Self {
             writer,
             reader,
-            to: to.name().to_owned(),
+            to: to.to_owned(),
             answer: Vec::new(),
             sent: 0,
         })
     }
 
-    /// How many messages have been delivered.
+    /// How many messages have been sent.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
@@ -99,6 +104,14 @@ impl Line {
             queued,
             delivered: begun.elapsed(),
         })
+    }
+
+    /// Sends messages as fast as the daemon takes them, and waits for no receipts.
+    pub(super) fn queued(&mut self, count: u64) -> Outcome {
+        let requests = self.requests(count, Status::Queued);
+        self.flow(&requests, Status::Queued)?;
+        self.sent += count;
+        Ok(())
     }
 
     /// Delivers `count` messages, or as many as `limit` allows.

@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use self::install::NotInstalled;
+use self::install::Installed;
 use self::stage::Stage;
 use crate::build::{self, Profile};
 use crate::gateways::Outcome;
 use crate::{TaskResult, say};
 
-pub(crate) use self::install::{Installed, install};
+pub(crate) use self::install::{NotInstalled, install};
 pub(crate) use self::peer::{LastLines, Peer};
 
 /// Which scenarios, with which programs.

@@ -142,12 +142,9 @@ impl Peer {
 
     /// Who it is.
     pub(crate) fn principal(&self) -> Outcome<String> {
-        self.listening("principal")
-    }
-
-    /// Its PeerId.
-    pub(crate) fn peer_id(&self) -> Outcome<String> {
-        self.listening("peerId")
+        let listening = self.seen.first();
+        let listening = listening.ok_or_else(|| format!("{}: not started", self.name))?;
+        text(listening, "principal")
     }
 
     /// Where it listens, with its PeerId.
@@ -162,14 +159,6 @@ impl Peer {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
-    }
-
-    fn listening(&self, field: &str) -> Outcome<String> {
-        let first = self
-            .seen
-            .first()
-            .ok_or_else(|| format!("{}: not started", self.name))?;
-        text(first, field)
     }
 
     /// Waits for any one event.
