@@ -142,6 +142,9 @@ fn npm_ci(folder: &Path) -> Result<(), NotInstalled> {
             "--no-audit",
             "--no-fund",
             "--prefer-offline",
+            // A machine that cannot reach the registry is to say so soon.
+            "--fetch-retries=1",
+            "--fetch-timeout=60000",
         ])
         .current_dir(folder)
         .stdin(Stdio::null())
