@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum as _;
 use serde_json::json;
 
 use self::figure::{Figure, Target, table};
@@ -27,6 +28,9 @@ const IDLE: Duration = Duration::from_secs(3);
 /// What to measure, and how thoroughly.
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Only these parts
+    #[arg(value_enum)]
+    parts: Vec<Part>,
     /// Less of everything: under a minute
     #[arg(long)]
     quick: bool,
@@ -42,6 +46,19 @@ pub(crate) struct Options {
     /// Take clawchatd and clawchat from this folder instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Starting and stopping a gateway
+    Start,
+    /// Messages between two gateways, and the command line
+    Talk,
+    /// Waking OpenClaw
+    Wake,
+    /// Messages to a ClawChat 1.0 peer
+    Legacy,
 }
 
 /// How much of what.
@@ -88,10 +105,17 @@ pub(crate) fn run(options: &Options) -> TaskResult {
     let begun = Instant::now();
     say("measuring what the machine allows");
     let limits = limits::measure()?;
-    let mut figures = starting(&folder, &effort, &limits)?;
-    figures.extend(talk::measure(&folder, &effort, &limits)?);
-    figures.extend(wake::measure(&folder, &effort)?);
-    figures.extend(legacy::measure(&folder, &effort)?);
+    let mut figures = Vec::new();
+    for part in Part::value_variants() {
+        if options.parts.is_empty() || options.parts.contains(part) {
+            figures.extend(match part {
+                Part::Start => starting(&folder, &effort, &limits)?,
+                Part::Talk => talk::measure(&folder, &effort, &limits)?,
+                Part::Wake => wake::measure(&folder, &effort)?,
+                Part::Legacy => legacy::measure(&folder, &effort)?,
+            });
+        }
+    }
     let text = if options.json {
         let figures: Vec<_> = figures.iter().map(Figure::to_json).collect();
         json!({ "machine": limits.to_json(), "figures": figures }).to_string()

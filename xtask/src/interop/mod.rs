@@ -55,14 +55,14 @@ struct Scenario {
 /// All of them, the longest first.
 const SCENARIOS: [Scenario; 14] = [
     Scenario {
+        name: "downgrade",
+        about: "somebody who spoke snap2p/2 before comes with clawchat/1",
+        play: identities::downgrade,
+    },
+    Scenario {
         name: "peer-returns",
         about: "a peer is killed while messages for it wait, and comes back as itself",
         play: restarts::peer_returns,
-    },
-    Scenario {
-        name: "we-return",
-        about: "our gateway is killed and stopped with messages on their way, in and out",
-        play: restarts::we_return,
     },
     Scenario {
         name: "liars",
@@ -70,39 +70,24 @@ const SCENARIOS: [Scenario; 14] = [
         play: strangers::liars,
     },
     Scenario {
-        name: "unbound",
-        about: "a peer whose attestation is of another node key, with legacyPeers \"unbound\"",
-        play: strangers::unbound,
-    },
-    Scenario {
-        name: "off",
-        about: "legacyPeers \"off\"",
-        play: strangers::off,
-    },
-    Scenario {
-        name: "downgrade",
-        about: "somebody who spoke snap2p/2 before comes with clawchat/1",
-        play: identities::downgrade,
-    },
-    Scenario {
-        name: "access-list",
-        about: "identities that admit the caller, and identities that do not",
-        play: identities::access_list,
-    },
-    Scenario {
-        name: "other-identity",
-        about: "a message for somebody a peer does not answer as",
-        play: identities::other_identity,
-    },
-    Scenario {
-        name: "px1",
-        about: "where others are: asked, told and pushed",
-        play: px1::exchange,
+        name: "we-return",
+        about: "our gateway is killed and stopped with messages on their way, in and out",
+        play: restarts::we_return,
     },
     Scenario {
         name: "px1-public",
         about: "a public gateway tells where it is",
         play: px1::public,
+    },
+    Scenario {
+        name: "unbound",
+        about: "a peer whose attestation is of another node key, with legacyPeers \"unbound\"",
+        play: strangers::unbound,
+    },
+    Scenario {
+        name: "access-list",
+        about: "identities that admit the caller, and identities that do not",
+        play: identities::access_list,
     },
     Scenario {
         name: "pieces",
@@ -123,6 +108,21 @@ const SCENARIOS: [Scenario; 14] = [
         name: "dialing",
         about: "we dial a peer and send 100 messages",
         play: talk::dialing,
+    },
+    Scenario {
+        name: "other-identity",
+        about: "a message for somebody a peer does not answer as",
+        play: identities::other_identity,
+    },
+    Scenario {
+        name: "px1",
+        about: "where others are: asked, told and pushed",
+        play: px1::exchange,
+    },
+    Scenario {
+        name: "off",
+        about: "legacyPeers \"off\"",
+        play: strangers::off,
     },
 ];
 
