@@ -4,7 +4,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clawchat_identity::Mnemonic;
+use clawchat_identity::{Mnemonic, Wallet};
+use clawchat_types::Network;
 use serde_json::json;
 
 use super::Effort;
@@ -40,7 +41,7 @@ pub(super) fn measure(folder: &Path, effort: &Effort) -> Outcome<Vec<Figure>> {
         .map_err(|error| format!("{}: {error}", words.path().display()))?;
     let mut command = installed.command();
     command.arg("--mnemonic-file").arg(words.path());
-    command.args(["--quiet", "--idle", "60", "--timeout"]);
+    command.args(["--idle", "60", "--timeout"]);
     command.arg(LIMIT.as_secs().to_string());
     command.arg("--expect").arg((WARM_UP + effort.legacy).to_string());
     let deadline = Instant::now() + LIMIT;
@@ -57,6 +58,19 @@ pub(super) fn measure(folder: &Path, effort: &Effort) -> Outcome<Vec<Figure>> {
         }
         thread::sleep(LOOK_AGAIN);
     }
+
+    // Nobody answers there: this is the work of taking messages in and storing them alone.
+    let nobody = Wallet::from_mnemonic(&Mnemonic::from_entropy([8; 32]))
+        .map_err(|error| error.to_string())?
+        .principal(Network::Testnet)
+        .to_string();
+    let mut idle_line = Line::open_to(&gateway, &nobody)?;
+    let before = gateway.pid().and_then(whole_processor_time);
+    idle_line.queued(effort.legacy)?;
+    let after = gateway.pid().and_then(whole_processor_time);
+    let queueing = after
+        .zip(before)
+        .map(|(after, before)| after.saturating_sub(before));
 
     let processes = [gateway.pid().unwrap_or_default(), peer.pid()];
     let before = processes.map(whole_processor_time);
@@ -78,6 +92,11 @@ pub(super) fn measure(folder: &Path, effort: &Effort) -> Outcome<Vec<Figure>> {
             Figure::new(
                 "  processor time of clawchatd per message",
                 ours * 1e6 / count,
+                "us",
+            ),
+            Figure::new(
+                "    of that, to take it in and store it",
+                queueing.unwrap_or_default().as_secs_f64() * 1e6 / count,
                 "us",
             ),
             Figure::new(

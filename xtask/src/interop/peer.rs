@@ -93,19 +93,12 @@ impl Peer {
 
     /// At least `count` events of that name, in their order.
     pub(crate) fn events(&mut self, name: &str, count: usize) -> Outcome<Vec<Value>> {
-        loop {
-            let found: Vec<Value> = self
-                .seen
-                .iter()
-                .filter(|event| is(event, name))
-                .cloned()
-                .collect();
-            if found.len() >= count {
-                return Ok(found);
-            }
-            let wanted = format!("{} {name} of {count}", found.len());
-            self.receive(&wanted)?;
+        let mut missing = count.saturating_sub(self.so_far(name).len());
+        while missing > 0 {
+            self.receive(&format!("{name}, {missing} of {count}"))?;
+            missing -= usize::from(self.seen.last().is_some_and(|event| is(event, name)));
         }
+        Ok(self.so_far(name))
     }
 
     /// Events of that name that have happened by now.
@@ -161,18 +154,18 @@ impl Peer {
         self.process.id()
     }
 
-    /// Waits for any one event.
-    fn receive(&mut self, wanted: &str) -> Outcome {
+    /// Waits for any one event. `missing` says what for.
+    fn receive(&mut self, missing: &str) -> Outcome {
         let left = self.deadline.saturating_duration_since(Instant::now());
         match self.events.recv_timeout(left) {
             Ok(event) => {
                 self.seen.push(event);
                 Ok(())
             }
-            Err(RecvTimeoutError::Timeout) => {
-                Err(self.complaint(&format!("nothing in time; so far {wanted}")))
+            Err(RecvTimeoutError::Timeout) => Err(self.complaint(&format!("not in time: {missing}"))),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(self.complaint(&format!("it ended without {missing}")))
             }
-            Err(RecvTimeoutError::Disconnected) => Err(self.complaint(&format!("it ended with {wanted}"))),
         }
     }
 
