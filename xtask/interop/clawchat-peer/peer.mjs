@@ -2,7 +2,7 @@
 // A ClawChat 1.0 peer that shares no code with ours: js-libp2p, cborg and the Stacks packages of the npm registry, written
 // from the protocol's description (/snap2p/1.0.0 and /snap2p/px1/1.0.0). What it is for: ../README.md.
 
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, pbkdf2Sync, randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
@@ -25,6 +25,7 @@ const { identify } = await import('@libp2p/identify')
 const { multiaddr } = await import('@multiformats/multiaddr')
 const { pushable } = await import('it-pushable')
 const cbor = await import('cborg')
+const { HDKey } = await import('@scure/bip32')
 const stacks = await import('@stacks/transactions')
 const walletSdk = await import('@stacks/wallet-sdk')
 
@@ -122,10 +123,11 @@ const within = (promise, ms, what) => {
 
 // ------------------------------------------------------------------ identity
 
-async function loadSigner (file, network) {
-  const secretKey = readFileSync(file, 'utf8').trim().split(/\s+/).join(' ')
-  const wallet = await walletSdk.generateWallet({ secretKey, password: 'unused' })
-  const key = wallet.accounts[0].stxPrivateKey
+// As the wallet makes it of 24 words, without the encrypted copy of them that its own function prepares (0.2 s).
+function loadSigner (file, network) {
+  const words = readFileSync(file, 'utf8').trim().split(/\s+/).join(' ')
+  const rootNode = HDKey.fromMasterSeed(pbkdf2Sync(words.normalize('NFKD'), 'mnemonic', 2048, 64, 'sha512'))
+  const key = walletSdk.deriveStxPrivateKey({ rootNode, index: 0 })
   const address = stacks.getAddressFromPrivateKey(key, network)
   return {
     principal: `stacks:${address}`,
@@ -428,7 +430,7 @@ let peer
 let result = { ok: false }
 
 async function run () {
-  const me = await loadSigner(opt['mnemonic-file'], opt.network)
+  const me = loadSigner(opt['mnemonic-file'], opt.network)
   const privateKey = opt['key-seed'] === undefined ? await generateKeyPair('Ed25519') : await seeded(opt['key-seed'])
   const node = await createLibp2p({
     privateKey,

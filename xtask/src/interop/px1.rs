@@ -55,16 +55,16 @@ pub(super) fn exchange(stage: &Stage<'_>) -> Outcome<String> {
         return Err(format!("asked about nobody, we answered {:?}", of(&unknown)));
     }
     stage.until("what the peer pushed is known", || {
-        let found = bob.ask(&json!({ "cmd": "peer_resolve", "principal": pushed }))?;
+        let found = bob.clawchat(&["peers", "resolve", &pushed])?;
         Ok(has_address(&found, &pushed_address).then_some(()))
     })?;
     let principal = peer.principal()?;
-    let found = bob.ask(&json!({ "cmd": "peer_resolve", "principal": kept, "through": principal }))?;
+    let found = bob.clawchat(&["peers", "resolve", &kept, "--through", &principal])?;
     if !has_address(&found, &kept_address) {
         return Err(format!("asked through the peer, {kept} is {found}"));
     }
     asked_about(&mut peer, &kept)?;
-    let found = bob.ask(&json!({ "cmd": "peer_resolve", "principal": unknown, "through": principal }))?;
+    let found = bob.clawchat(&["peers", "resolve", &unknown, "--through", &principal])?;
     if !found.is_null() {
         return Err(format!("asked through the peer, nobody is {found}"));
     }
