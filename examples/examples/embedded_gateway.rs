@@ -35,6 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         home: home.root().to_owned(),
         port: Some(0),
         password,
+        openclaw_wake: false,
     };
     let gateway = Gateway::start(options).await?;
     println!("listening on {}", gateway.started()["multiaddrs"]);

@@ -291,7 +291,7 @@ pub(crate) struct StartArgs {
     /// TCP and QUIC port for this run, instead of the configured one
     #[arg(long, value_name = "PORT", value_parser = values::port)]
     pub(crate) port: Option<u16>,
-    /// Wake OpenClaw for messages, whatever the configuration says (without effect in this version)
+    /// Wake OpenClaw for messages to every identity, whatever the configuration says
     #[arg(long)]
     pub(crate) openclaw_wake: bool,
 }

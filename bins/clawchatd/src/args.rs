@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Read the password of the identities from stdin, up to its end
     #[arg(long)]
     pub(crate) password_stdin: bool,
-    /// Wake OpenClaw for messages, whatever the configuration says (without effect in this version)
+    /// Wake OpenClaw for messages to every identity, whatever the configuration says
     #[arg(long)]
     pub(crate) openclaw_wake: bool,
     /// How to log

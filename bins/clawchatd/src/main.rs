@@ -43,13 +43,11 @@ fn main() -> ExitCode {
 }
 
 fn daemon(args: &Args) -> Result<(), Failure> {
-    if args.openclaw_wake {
-        tracing::warn!("--openclaw-wake has no effect in this version");
-    }
     let options = GatewayOptions {
         home: settings::home(args, |name| env::var_os(name))?,
         port: args.port,
         password: settings::password(args, |name| env::var_os(name))?,
+        openclaw_wake: args.openclaw_wake,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

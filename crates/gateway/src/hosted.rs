@@ -19,6 +19,7 @@ use crate::delivery::Conversation;
 use crate::invite::Invite;
 use crate::peer_records::PeerRecords;
 use crate::receipts::Receipts;
+use crate::wake;
 
 /// How long an attestation made for sessions is valid. Those in invites last longer: a stolen node key is useless once
 /// the last invite made before the theft has expired.
@@ -58,6 +59,7 @@ pub(crate) struct Hosted {
     conversations: Mutex<BTreeMap<Principal, Arc<Conversation>>>,
     claims: Mutex<Claims>,
     peers: PeerRecords,
+    wakes: wake::Board,
     stop: CancellationToken,
 }
 
@@ -90,6 +92,7 @@ impl Hosted {
             conversations: Mutex::default(),
             claims: Mutex::default(),
             peers,
+            wakes: wake::Board::default(),
             stop,
         })
     }
@@ -245,6 +248,11 @@ impl Hosted {
     /// Whom it knows, and the turn to change that.
     pub(crate) fn peers(&self) -> &PeerRecords {
         &self.peers
+    }
+
+    /// How the wakes went.
+    pub(crate) fn wakes(&self) -> &wake::Board {
+        &self.wakes
     }
 
     /// Principal and nickname, as `loadedIdentities` shows them.

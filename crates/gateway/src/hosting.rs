@@ -16,7 +16,7 @@ use crate::home::{Home, HomeLock};
 use crate::hosted::{HostError, Hosted};
 use crate::import::Problem;
 use crate::shared::Gateway;
-use crate::{api, clock, delivery, hosts, import, peering, setup};
+use crate::{api, clock, delivery, hosts, import, peering, setup, wake};
 
 /// What only one request at a time may change: the home folder, and the configuration read from it.
 pub(crate) struct Owned {
@@ -106,6 +106,7 @@ async fn try_host(gateway: &Gateway, config: &GatewayConfig, identity: Identity)
 
 /// Starts the tasks of an identity that is hosted.
 pub(crate) fn start(gateway: &Gateway, hosted: &Arc<Hosted>) -> Result<(), HostError> {
+    wake::start(gateway, hosted);
     delivery::start(gateway, hosted)?;
     gateway
         .tasks
@@ -139,6 +140,7 @@ pub(crate) async fn unhost(gateway: &Gateway, principal: &Principal) {
 pub(crate) fn apply(gateway: &Gateway, config: &GatewayConfig) {
     gateway.hosts.configure(config);
     gateway.node.set_legacy(hosts::legacy_policy(config));
+    gateway.wakes.configure(config);
     for session in gateway.sessions.all() {
         if !gateway.hosts.keeps(&session) {
             session.close(WireCode::VersionUnsupported);

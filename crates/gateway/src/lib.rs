@@ -28,6 +28,7 @@ mod run;
 mod sessions;
 pub mod setup;
 mod shared;
+mod wake;
 
 /// The local API's words, for programs that start a gateway and answer requests with it.
 pub use clawchat_ipc as ipc;

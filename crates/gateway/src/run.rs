@@ -28,6 +28,7 @@ use crate::peering;
 use crate::sessions::Sessions;
 use crate::setup::{self, Unsealed};
 use crate::shared::Shared;
+use crate::wake;
 
 /// How long stopping may take in all, the local server's [`CLOSE_LIMIT`] included. What of it the steps before leave is
 /// for writing out the stores.
@@ -54,6 +55,8 @@ pub struct GatewayOptions {
     pub port: Option<u16>,
     /// Opens the identities that have no `password` file of their own.
     pub password: Option<Secret>,
+    /// Wake OpenClaw for messages to every identity, whatever the configuration says.
+    pub openclaw_wake: bool,
 }
 
 /// A gateway that serves: its home is locked, its identities are loaded, its socket and its ports are open.
@@ -96,7 +99,7 @@ impl Gateway {
     /// [`StartError`]: the folder is in use or unusable, the configuration invalid, no identity can be
     /// loaded, or a port or the socket is not to be had.
     pub async fn start(options: GatewayOptions) -> Result<Self, StartError> {
-        let given = options.port;
+        let (given, openclaw_wake) = (options.port, options.openclaw_wake);
         let opened = tokio::task::spawn_blocking(move || open(&options))
             .await
             .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))??;
@@ -172,6 +175,7 @@ impl Gateway {
             node,
             sessions: Sessions::default(),
             hints: Hints::default(),
+            wakes: wake::Settings::new(&config, openclaw_wake),
             long_messages: LongMessages::default(),
             tasks: TaskTracker::new(),
             stop,

@@ -13,6 +13,7 @@ use crate::home::Home;
 use crate::hosting::Owned;
 use crate::hosts::Hosts;
 use crate::sessions::Sessions;
+use crate::wake;
 
 /// The running parts. One per gateway, shared by all its tasks.
 pub(crate) struct Shared {
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     /// Where others say that somebody can be reached.
     pub(crate) hints: Hints,
+    /// What the configuration says about waking agents.
+    pub(crate) wakes: wake::Settings,
     /// Memory for long messages while they arrive.
     pub(crate) long_messages: LongMessages,
     /// Every task of the gateway, so that stopping can wait for them.

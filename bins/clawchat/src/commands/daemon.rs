@@ -35,11 +35,7 @@ pub(super) fn start(context: &Context, args: &StartArgs) -> Outcome {
         return Err(program::become_daemon(&settings.home, &launch));
     }
     let event = program::start(&settings.home, &launch)?;
-    let mut warnings = Vec::new();
-    if args.openclaw_wake {
-        warnings.push("--openclaw-wake has no effect in this version".to_owned());
-    }
-    warnings.extend(human::import_problems(&event));
+    let warnings = human::import_problems(&event);
     let answer = with_status("started", without_event(event));
     let answer = context.screen.with_warnings(answer, &warnings);
     context.screen.answer(&answer, human::started)

@@ -56,6 +56,11 @@ impl Machine {
         machine
     }
 
+    /// The daemon's program beside the client's.
+    pub(crate) fn daemon_program(&self) -> PathBuf {
+        self.program.with_file_name("clawchatd")
+    }
+
     /// The data dir that is used without flags.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("home/.clawchat")

@@ -113,6 +113,7 @@ impl Gate {
             home: self.root.clone(),
             port: Some(self.port),
             password: Some(Secret::new(PASSWORD)),
+            openclaw_wake: false,
         };
         let gateway = Gateway::start(options).await.expect("a gateway that starts");
         let (stop, stopped) = oneshot::channel();
