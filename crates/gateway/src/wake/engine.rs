@@ -314,7 +314,7 @@ impl Engine {
                 };
                 match channel.queue.next(now) {
                     Next::Wake(batch) => {
-                        let waking = channel.means.clone().wake(*self.hosted.principal(), batch);
+                        let waking = channel.means.clone().wake(*self.hosted.principal(), *batch);
                         let (report, generation) = (self.report.clone(), channel.generation);
                         let waking = self.gateway.tasks.spawn(async move {
                             let result = waking.await;

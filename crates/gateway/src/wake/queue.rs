@@ -45,7 +45,7 @@ struct Failure {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Wake, then say [`Queue::finished`].
-    Wake(Batch),
+    Wake(Box<Batch>),
     /// Add what is unread behind this arrival, of this sender if one is given, as far as was looked before; then say
     /// [`Queue::looked_again`].
     LookAgain { after: u64, from: Option<Principal> },
@@ -107,7 +107,7 @@ impl Queue {
             Some(batch) => {
                 self.running = Some(batch.first());
                 self.guard.count(batch.senders(), now);
-                Next::Wake(batch)
+                Next::Wake(Box::new(batch))
             }
             None => until(None),
         }

@@ -13,7 +13,7 @@ fn at(millis: u64) -> Duration {
 /// The wake that is due.
 fn wake(queue: &mut Queue, now: Duration) -> Batch {
     match queue.next(now) {
-        Next::Wake(batch) => batch,
+        Next::Wake(batch) => *batch,
         other => panic!("{other:?} instead of a wake at {now:?}"),
     }
 }
@@ -88,8 +88,10 @@ fn failures_are_tried_again_ever_more_slowly_until_the_messages_are_read() {
 
 #[test]
 fn news_make_the_next_try_earlier_but_not_immediate() {
-    let mut queue = Queue::default();
-    queue.failures = 20;
+    let mut queue = Queue {
+        failures: 20,
+        ..Queue::default()
+    };
     queue.add(note(1, 1, "a"), at(0));
     wake(&mut queue, at(0));
     queue.finished(false, at(0), 0);
