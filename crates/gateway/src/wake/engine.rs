@@ -218,7 +218,8 @@ impl Engine {
             self.looked = self.looked.max(latest);
             return;
         }
-        loop {
+        // What arrives while this goes on has its turn with the next look.
+        while self.looked < latest {
             let page = match self.hosted.store().store().unread(self.looked, PAGE) {
                 Ok(page) => page,
                 Err(error) => {
@@ -227,8 +228,8 @@ impl Engine {
                     return;
                 }
             };
-            let Some(last) = page.last() else { break };
-            self.looked = last.arrival;
+            // The others were read already.
+            self.looked = page.last().map_or(latest, |last| last.arrival);
             for entry in &page {
                 let note = self.note(entry);
                 for (way, channel) in &mut self.channels {
@@ -240,7 +241,6 @@ impl Engine {
             // A long inbox is not to hold up everybody else.
             yield_now().await;
         }
-        self.looked = self.looked.max(latest);
     }
 
     /// Looks once more at what one way still has to tell.

@@ -183,3 +183,21 @@ fn nobody_there_is_a_failure() {
         "{failed:?}"
     );
 }
+
+#[test]
+fn https_is_encrypted_before_anything_is_said() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = Webhook {
+        url: format!("https://{}/s3cret", listener.local_addr().unwrap()),
+        token: Some(WebhookToken::Text(Secret::new("t0ken"))),
+    };
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut start = [0; 64];
+        stream.read_exact(&mut start).unwrap();
+        start
+    });
+    post(&hook, "{}", &KEY, LIMIT).unwrap_err();
+    let start = serving.join().unwrap();
+    assert_eq!(start[..2], [0x16, 3], "a TLS handshake");
+}
