@@ -504,7 +504,7 @@ fn all_three_ways_are_told_and_each_is_tried_again_by_itself() {
 #[test]
 fn openclaw_takes_the_event() {
     let Some(openclaw) = std::env::var_os("CLAWCHAT_TEST_OPENCLAW") else {
-        eprintln!("wake: with a recording program; CLAWCHAT_TEST_OPENCLAW names no OpenClaw");
+        say("wake: with a recording program; CLAWCHAT_TEST_OPENCLAW names no OpenClaw");
         let pair = Pair::serving(json!({}));
         pair.send("hello");
         assert!(
@@ -512,7 +512,10 @@ fn openclaw_takes_the_event() {
         );
         return;
     };
-    eprintln!("wake: with OpenClaw at {}", Path::new(&openclaw).display());
+    say(&format!(
+        "wake: with OpenClaw at {}",
+        Path::new(&openclaw).display()
+    ));
     let pair = Pair::new(json!({"urgentFrom": "anyone"}));
     pair.configure(|config| config["wake"]["openclaw"] = json!(Path::new(&openclaw)));
     let port = TcpListener::bind("127.0.0.1:0")
@@ -573,6 +576,11 @@ fn openclaw_takes_the_event() {
             "{status}"
         );
     }
+}
+
+/// Says it even though the test passes.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Killed at the end of the test.

@@ -228,6 +228,7 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
         let label = if index == 0 { "Connected" } else { "" };
         rows.push(vec![label.to_owned(), shown(peer)]);
     }
+    wakes(&mut rows, answer.get("wake").unwrap_or(&Value::Null));
     format!("The daemon is running.\n{}", columns(&rows))
 }
 
@@ -249,6 +250,24 @@ pub(crate) fn import_problems(answer: &Value) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// How waking agents goes, if anybody was to be woken.
+fn wakes(rows: &mut Vec<Vec<String>>, wake: &Value) {
+    let count = |name| number(wake, name).unwrap_or(0);
+    let (sent, failed) = (count("sent"), count("failed"));
+    if sent + failed > 0 {
+        let mut words = format!("{sent} sent, {failed} failed");
+        if let Some(error) = wake.get("lastError").and_then(Value::as_str) {
+            let _ = write!(words, " ({})", clean(error));
+        }
+        rows.push(vec!["Wakes".to_owned(), words]);
+    }
+    for pause in list(wake.get("paused").unwrap_or(&Value::Null)) {
+        let until = clock(number(pause, "until").unwrap_or(0));
+        let words = format!("paused for {} until {until}", text(pause, "peer"));
+        rows.push(vec![String::new(), words]);
+    }
 }
 
 /// A gateway that is up.
@@ -435,6 +454,20 @@ mod tests {
              Identities  alice  stacks:STA\n            -  stacks:STB\n\
              Connected   to nobody\n"
         );
+    }
+
+    #[test]
+    fn wakes_are_shown_once_there_are_some() {
+        let status = |wake: Value| daemon_status(&json!({"running": true, "wake": wake}));
+        assert!(!status(json!({"sent": 0, "failed": 0, "paused": []})).contains("Wakes"));
+        let shown = status(json!({
+            "sent": 2, "failed": 1, "lastError": "openclaw: ended", "paused": [{"peer": "stacks:STB", "until": 0}],
+        }));
+        assert!(
+            shown.contains("Wakes      2 sent, 1 failed (openclaw: ended)\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("paused for stacks:STB until "), "{shown}");
     }
 
     #[test]
