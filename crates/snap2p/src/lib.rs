@@ -13,11 +13,14 @@
 //! The only way to a [`Session`] is a handshake that proved, on this very channel, that the peer holds the node
 //! key its principal attested.
 
+mod cbor;
 pub mod chat;
 pub mod clawchat1;
 mod error_code;
 mod handshake;
 mod limits;
+mod prefixed;
+pub mod px1;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use clawchat_types::{
     Content, MAX_CONTENT_BYTES, MAX_PAYLOAD_BYTES, Message, MessageId, NodeId, Payload, Principal, UnixMillis,
 };
 
-use super::cbor::{EncodingError, Reader, Writer, read_map};
 use super::payload;
+use crate::cbor::{EncodingError, Reader, Writer, read_map};
 
 /// Largest envelope, in bytes: the largest content and payload, and 512 KiB for everything else.
 pub const MAX_ENVELOPE_BYTES: usize = MAX_CONTENT_BYTES + MAX_PAYLOAD_BYTES + 512 * 1024;

@@ -9,14 +9,12 @@
 //! Delivery is at least once on the wire. A stream that breaks leaves every message without an
 //! acknowledgement to be sent again on a new one; the receiver's store drops what it has by (sender, id).
 
-mod cbor;
 mod envelope;
 mod frame;
 mod payload;
 mod receiver;
 mod sender;
 
-pub use self::cbor::EncodingError;
 pub use self::envelope::{
     EnvelopeError, MAX_CONTENT_TYPE_BYTES, MAX_ENVELOPE_BYTES, MAX_WIRE_NICK_CHARS, SignedEnvelope,
     open_envelope, seal_envelope,
@@ -28,6 +26,7 @@ pub use self::frame::{
 pub use self::payload::MAX_PAYLOAD_DEPTH;
 pub use self::receiver::{ChatReceiver, Decision};
 pub use self::sender::{ChatEvent, ChatSender, QueueError};
+pub use crate::cbor::EncodingError;
 
 /// The label a stream of this protocol is opened with.
 pub const CHAT_LABEL: &str = "chat/1";

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use super::envelope::SignedEnvelope;
 use super::frame::{
-    ChatError, FrameBuffer, MAX_MSG_FRAME_BYTES, NackCode, Reply, WINDOW_BYTES, WINDOW_MESSAGES,
-    check_length, read_msg,
+    ChatError, MAX_MSG_FRAME_BYTES, NackCode, Reply, WINDOW_BYTES, WINDOW_MESSAGES, check_length, read_msg,
 };
+use crate::prefixed::FrameBuffer;
 
 /// Takes messages and answers each once it is decided.
 ///

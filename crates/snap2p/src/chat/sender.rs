@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use super::envelope::{MAX_ENVELOPE_BYTES, SignedEnvelope};
 use super::frame::{
-    ChatError, FrameBuffer, MAX_REPLY_FRAME_BYTES, NackCode, Reply, WINDOW_BYTES, WINDOW_MESSAGES,
-    check_length, msg_length, write_msg,
+    ChatError, MAX_REPLY_FRAME_BYTES, NackCode, Reply, WINDOW_BYTES, WINDOW_MESSAGES, check_length,
+    msg_length, write_msg,
 };
+use crate::prefixed::FrameBuffer;
 
 /// Most bytes one call of [`ChatSender::poll_write`] appends.
 const WRITE_CHUNK_BYTES: usize = 64 * 1024;

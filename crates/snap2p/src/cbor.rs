@@ -1,4 +1,4 @@
-//! The deterministic subset of CBOR that `chat/1` speaks, read in place.
+//! The deterministic subset of CBOR that `chat/1` and `px-1` speak, read in place.
 //!
 //! A message may have megabytes and comes from a stranger: nothing here allocates, and there is exactly one
 //! accepted spelling of every value (RFC 8949 §4.2.1), so a signature covers one meaning.
@@ -17,7 +17,7 @@ const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
 
-/// Why bytes are not one map in the encoding `chat/1` speaks.
+/// Why bytes are not one map in the encoding `chat/1` and `px-1` speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodingError {
@@ -62,7 +62,7 @@ pub enum EncodingError {
 /// Reads `bytes` as exactly one map with text keys, calling `field` on each value in turn.
 ///
 /// `field` must consume the value: with one of the typed readers, or with [`Reader::skip`].
-pub(super) fn read_map<'a>(
+pub(crate) fn read_map<'a>(
     bytes: &'a [u8],
     mut field: impl FnMut(&'a str, &mut Reader<'a>) -> Result<(), EncodingError>,
 ) -> Result<(), EncodingError> {
@@ -93,26 +93,31 @@ fn ascending<'a>(previous: &[u8], start: &'a [u8], rest: &[u8]) -> Result<&'a [u
 }
 
 /// Reads items one after the other from bytes in memory.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn uint(&mut self) -> Result<u64, EncodingError> {
+    pub(crate) fn uint(&mut self) -> Result<u64, EncodingError> {
         self.expect(UINT)
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], EncodingError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], EncodingError> {
         let length = self.expect(BYTES)?;
         self.take(length)
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str, EncodingError> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, EncodingError> {
         let length = self.expect(TEXT)?;
         std::str::from_utf8(self.take(length)?).map_err(|_| EncodingError::NotUtf8)
     }
 
-    pub(super) fn bool(&mut self) -> Result<bool, EncodingError> {
+    /// The number of items of an array, which then have to be read one by one.
+    pub(crate) fn array(&mut self) -> Result<u64, EncodingError> {
+        self.expect(ARRAY)
+    }
+
+    pub(crate) fn bool(&mut self) -> Result<bool, EncodingError> {
         match self.take(1)? {
             [TRUE] => Ok(true),
             [FALSE] => Ok(false),
@@ -122,7 +127,7 @@ impl<'a> Reader<'a> {
 
     /// Passes over one item of any kind, checking it as strictly as one that is used. The item is a value of
     /// the outermost map.
-    pub(super) fn skip(&mut self) -> Result<(), EncodingError> {
+    pub(crate) fn skip(&mut self) -> Result<(), EncodingError> {
         self.skip_at(1)
     }
 
@@ -199,30 +204,34 @@ impl<'a> Reader<'a> {
 }
 
 /// Writes items in their one spelling. The caller brings map keys in ascending order.
-pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
+pub(crate) struct Writer<'a>(pub(crate) &'a mut Vec<u8>);
 
 impl Writer<'_> {
-    pub(super) fn map(&mut self, entries: usize) -> &mut Self {
+    pub(crate) fn map(&mut self, entries: usize) -> &mut Self {
         self.head(MAP, entries as u64)
     }
 
-    pub(super) fn uint(&mut self, value: u64) -> &mut Self {
+    pub(crate) fn array(&mut self, items: usize) -> &mut Self {
+        self.head(ARRAY, items as u64)
+    }
+
+    pub(crate) fn uint(&mut self, value: u64) -> &mut Self {
         self.head(UINT, value)
     }
 
-    pub(super) fn text(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.head(TEXT, text.len() as u64);
         self.0.extend_from_slice(text.as_bytes());
         self
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.head(BYTES, bytes.len() as u64);
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn bool(&mut self, value: bool) -> &mut Self {
+    pub(crate) fn bool(&mut self, value: bool) -> &mut Self {
         self.0.push(if value { TRUE } else { FALSE });
         self
     }

@@ -1,0 +1,100 @@
+//! A connected peer: what is waiting for it, and how much it may ask of us.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use clawchat_types::Principal;
+
+use super::{
+    CARDS_BURST, CARDS_REFILL, MAX_PENDING, PUSHES_BURST, PUSHES_REFILL, QUESTIONS_BURST, QUESTIONS_REFILL,
+};
+use crate::bucket::Bucket;
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Neighbour {
+    /// Whether our access list admits it. Others learn nothing but what a public identity tells everybody.
+    pub(super) admitted: bool,
+    /// Whose cards it is to be told, in this order.
+    pending: VecDeque<Principal>,
+    /// What outlives the connection.
+    pub(super) record: Record,
+}
+
+/// What is remembered of a peer when its connection ends, so that connecting again starts nothing anew.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    /// When it may be pushed to again.
+    pub(super) next_push: Duration,
+    /// Questions it may ask.
+    pub(super) questions: Bucket,
+    /// Pushes it may send.
+    pub(super) pushes: Bucket,
+    /// Cards it may make us verify.
+    pub(super) cards: Bucket,
+    /// Questions we may ask it.
+    pub(super) asking: Bucket,
+}
+
+impl Record {
+    pub(super) const fn new() -> Self {
+        Self {
+            next_push: Duration::ZERO,
+            questions: Bucket::new(QUESTIONS_BURST, QUESTIONS_REFILL),
+            pushes: Bucket::new(PUSHES_BURST, PUSHES_REFILL),
+            cards: Bucket::new(CARDS_BURST, CARDS_REFILL),
+            asking: Bucket::new(QUESTIONS_BURST, QUESTIONS_REFILL),
+        }
+    }
+
+    /// Whether it says no more than a new one would.
+    pub(super) fn is_spent(&self, now: Duration) -> bool {
+        let buckets = [&self.questions, &self.pushes, &self.cards, &self.asking];
+        self.next_push <= now && buckets.iter().all(|bucket| bucket.is_full(now))
+    }
+}
+
+impl Neighbour {
+    pub(super) fn new(admitted: bool, record: Record) -> Self {
+        Self {
+            admitted,
+            pending: VecDeque::new(),
+            record,
+        }
+    }
+
+    /// Notes that it is to be told a card. False when too many are waiting.
+    pub(super) fn tell(&mut self, principal: Principal) -> bool {
+        if self.pending.contains(&principal) {
+            return true;
+        }
+        let room = self.pending.len() < MAX_PENDING;
+        if room {
+            self.pending.push_back(principal);
+        }
+        room
+    }
+
+    /// It need not be told that card any more.
+    pub(super) fn knows(&mut self, principal: &Principal) {
+        self.pending.retain(|waiting| waiting != principal);
+    }
+
+    /// Takes the next card it is to be told.
+    pub(super) fn next_pending(&mut self) -> Option<Principal> {
+        self.pending.pop_front()
+    }
+
+    /// Puts back what [`Neighbour::next_pending`] gave.
+    pub(super) fn put_back(&mut self, principal: Principal) {
+        self.pending.push_front(principal);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(super) fn forget_pending(&mut self) {
+        self.pending.clear();
+    }
+}
