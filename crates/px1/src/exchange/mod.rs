@@ -251,12 +251,12 @@ impl Exchange {
     }
 
     /// The verdict on cards from [`Exchange::received`]: `good` are those that hold.
-    pub fn verified(&mut self, batch: Unverified, good: Vec<Card>, now: Moment) {
+    pub fn verified(&mut self, batch: Unverified, good: Vec<Arc<Card>>, now: Moment) {
         self.schedule_sweep(now);
         let forged = batch.cards.len().saturating_sub(good.len());
         self.counters.cards_forged += forged as u64;
         for card in good {
-            self.accept(&batch, Arc::new(card), now);
+            self.accept(&batch, card, now);
         }
         if let Some(principal) = batch.answers {
             self.answer_came(principal, now);

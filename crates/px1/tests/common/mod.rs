@@ -181,7 +181,7 @@ impl Net {
             let good = batch
                 .cards()
                 .iter()
-                .filter_map(|bytes| verify(bytes, now))
+                .filter_map(|bytes| verify(bytes, now).map(Arc::new))
                 .collect();
             self.peer(to).verified(batch, good, now);
         }
