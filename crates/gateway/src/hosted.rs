@@ -20,6 +20,7 @@ use crate::invite::Invite;
 use crate::peer_records::PeerRecords;
 use crate::receipts::Receipts;
 use crate::wake;
+use crate::whereabouts::Whereabouts;
 
 /// How long an attestation made for sessions is valid. Those in invites last longer: a stolen node key is useless once
 /// the last invite made before the theft has expired.
@@ -59,6 +60,7 @@ pub(crate) struct Hosted {
     conversations: Mutex<BTreeMap<Principal, Arc<Conversation>>>,
     claims: Mutex<Claims>,
     peers: PeerRecords,
+    whereabouts: Arc<Whereabouts>,
     wakes: wake::Board,
     stop: CancellationToken,
 }
@@ -77,6 +79,8 @@ impl Hosted {
         let latest = store.store().inbox_count()?;
         let attestation = attest(&identity)?;
         let peers = PeerRecords::of(store.clone())?;
+        let seed = u64::from_le_bytes(clock::random()?);
+        let whereabouts = Arc::new(Whereabouts::new(*identity.principal(), seed));
         Ok(Self {
             principal: *identity.principal(),
             node_key: Arc::new(identity.node_key().clone()),
@@ -92,6 +96,7 @@ impl Hosted {
             conversations: Mutex::default(),
             claims: Mutex::default(),
             peers,
+            whereabouts,
             wakes: wake::Board::default(),
             stop,
         })
@@ -255,6 +260,11 @@ impl Hosted {
         &self.wakes
     }
 
+    /// Where others are, as far as peers tell.
+    pub(crate) fn whereabouts(&self) -> &Arc<Whereabouts> {
+        &self.whereabouts
+    }
+
     /// Principal and nickname, as `loadedIdentities` shows them.
     pub(crate) fn summary(&self) -> Value {
         let mut summary = serde_json::json!({ "principal": self.principal });
@@ -278,6 +288,8 @@ pub(crate) enum HostError {
     Randomness(#[from] getrandom::Error),
     #[error(transparent)]
     Store(#[from] clawchat_store::StoreError),
+    #[error("the contact card cannot be made: {0}")]
+    Card(#[from] clawchat_identity::CardError),
     #[error(transparent)]
     Open(#[from] clawchat_store::OpenError),
     #[error("cannot start the store's thread: {0}")]

@@ -16,7 +16,7 @@ use crate::home::{Home, HomeLock};
 use crate::hosted::{HostError, Hosted};
 use crate::import::Problem;
 use crate::shared::Gateway;
-use crate::{api, clock, delivery, hosts, import, peering, setup, wake};
+use crate::{api, clock, delivery, hosts, import, peering, setup, wake, whereabouts};
 
 /// What only one request at a time may change: the home folder, and the configuration read from it.
 pub(crate) struct Owned {
@@ -111,6 +111,9 @@ pub(crate) fn start(gateway: &Gateway, hosted: &Arc<Hosted>) -> Result<(), HostE
     gateway
         .tasks
         .spawn(peering::keep(Arc::clone(gateway), Arc::clone(hosted)));
+    gateway
+        .tasks
+        .spawn(whereabouts::run(Arc::clone(gateway), Arc::clone(hosted)));
     // Co-hosted identities may have waited for this one.
     for other in gateway.hosts.loaded() {
         delivery::hurry(&other, hosted.principal());
@@ -153,6 +156,7 @@ pub(crate) fn apply(gateway: &Gateway, config: &GatewayConfig) {
         }
     }
     for hosted in gateway.hosts.loaded() {
+        hosted.whereabouts().look_again();
         let waiting: Vec<Principal> = hosted.conversations().keys().copied().collect();
         for remote in waiting {
             delivery::hurry(&hosted, &remote);

@@ -112,6 +112,20 @@ impl Hosts {
         Some(self.read().directory.get(principal)?.visibility)
     }
 
+    /// Whether our access list admits a peer.
+    pub(crate) fn admits(&self, peer: &Principal, local: &Principal) -> bool {
+        matches!(self.inbound_verdict(peer, local), Verdict::Deliver { .. })
+    }
+
+    /// How much an identity gives away, as PX-1 knows it. Nobody that is not configured gives anything away.
+    pub(crate) fn px1_visibility(&self, principal: &Principal) -> clawchat_px1::Visibility {
+        match self.visibility(principal) {
+            Some(Visibility::Public) => clawchat_px1::Visibility::Public,
+            Some(Visibility::Private) => clawchat_px1::Visibility::Private,
+            Some(Visibility::Stealth) | None => clawchat_px1::Visibility::Stealth,
+        }
+    }
+
     /// Serves an identity from now on.
     pub(crate) fn insert(&self, hosted: Arc<Hosted>) {
         let mut inner = self.write();

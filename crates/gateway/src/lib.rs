@@ -29,6 +29,7 @@ mod sessions;
 pub mod setup;
 mod shared;
 mod wake;
+mod whereabouts;
 
 /// The local API's words, for programs that start a gateway and answer requests with it.
 pub use clawchat_ipc as ipc;

@@ -9,6 +9,7 @@ use clawchat_identity::{Attestation, CLOCK_SKEW_SECS};
 use clawchat_node::{ErrorCode, LegacySession, NodeEvent, SessionHandle};
 use clawchat_router::Backoff;
 use clawchat_snap2p::chat::CHAT_LABEL;
+use clawchat_snap2p::px1::PX1_LABEL;
 use clawchat_store::{MAX_PEER_LOCATORS, PeerRecord, StoreError};
 use clawchat_types::{Locator, PeerId, Principal};
 use futures::stream::{self, StreamExt};
@@ -26,8 +27,8 @@ use crate::peer_records::PeerTurn;
 use crate::sessions::ReachError;
 use crate::shared::{Gateway, Shared};
 
-/// `chat/1` streams a peer may have open in one session. One is enough for a well-behaved peer.
-const MAX_CHAT_STREAMS: usize = 4;
+/// Streams a peer may have open in one session. One for each purpose is enough for a well-behaved peer.
+const MAX_STREAMS: usize = 6;
 /// Peers an identity remembers, those the operator added included; beyond it a newcomer takes the place of one that
 /// only turned up.
 const MAX_MET_PEERS: usize = 1024;
@@ -64,10 +65,7 @@ impl Shared {
         hosted: &Arc<Hosted>,
         remote: &Principal,
     ) -> Result<Link, ReachError> {
-        let (session, new) = self
-            .sessions
-            .reach(&self.node, &self.hosts, hosted, remote)
-            .await?;
+        let (session, new) = self.sessions.reach(self, hosted, remote).await?;
         if new {
             keep_serving(self, session.clone());
         }
@@ -85,6 +83,11 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                 NodeEvent::Session(session) => adopt(&gateway, Link::Native(session)),
                 NodeEvent::LegacySession(session) => adopt_legacy(&gateway, session),
                 NodeEvent::Px1(request) => hints::answer(&gateway, request),
+                NodeEvent::ListenersChanged => {
+                    for hosted in gateway.hosts.loaded() {
+                        hosted.whereabouts().look_again();
+                    }
+                }
                 // Now the peer's own addresses are known. It may say so as often as it likes; once in a while is
                 // worth a write.
                 NodeEvent::PeerIdentified { peer } => {
@@ -150,6 +153,9 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool
     }
     gateway.tasks.spawn(note(Arc::clone(&gateway), session.clone()));
     hints::introduce(&gateway, &session);
+    if let Link::Native(session) = &session {
+        hosted.whereabouts().connected(&gateway, &hosted, session);
+    }
     let stop = hosted.stop().clone();
     tokio::select! {
         () = receive(&gateway, &hosted, &session) => {}
@@ -160,7 +166,12 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool
         }
         () = stop.cancelled() => session.close(ErrorCode::NoError),
     }
-    if gateway.sessions.sweep(hosted.principal(), &remote) {
+    let gone = gateway.sessions.sweep(hosted.principal(), &remote);
+    match gateway.sessions.find(hosted.principal(), &remote) {
+        Some(Link::Native(left)) => hosted.whereabouts().connected(&gateway, &hosted, &left),
+        Some(Link::Legacy(_)) | None => hosted.whereabouts().disconnected(&remote),
+    }
+    if gone {
         info!(identity = %hosted.principal(), peer = %remote, "disconnected");
         hosted.announce(Event::Peer {
             principal: remote,
@@ -208,7 +219,11 @@ async fn accept_streams(gateway: &Gateway, hosted: &Arc<Hosted>, session: &Sessi
     let mut chats = JoinSet::new();
     while let Some(inbound) = session.accept().await {
         while chats.try_join_next().is_some() {}
-        if inbound.label() == CHAT_LABEL && chats.len() < MAX_CHAT_STREAMS {
+        if inbound.label() == PX1_LABEL && chats.len() < MAX_STREAMS {
+            let whereabouts = Arc::clone(hosted.whereabouts());
+            let stream = inbound.accept();
+            chats.spawn(whereabouts.listen(Arc::clone(hosted), session.clone(), stream));
+        } else if inbound.label() == CHAT_LABEL && chats.len() < MAX_STREAMS {
             let stream = inbound.accept();
             chats.spawn(delivery::receive(
                 Arc::clone(gateway),

@@ -29,6 +29,7 @@ use crate::sessions::Sessions;
 use crate::setup::{self, Unsealed};
 use crate::shared::Shared;
 use crate::wake;
+use crate::whereabouts::Dialable;
 
 /// How long stopping may take in all, the local server's [`CLOSE_LIMIT`] included. What of it the steps before leave is
 /// for writing out the stores.
@@ -175,6 +176,7 @@ impl Gateway {
             node,
             sessions: Sessions::default(),
             hints: Hints::default(),
+            dialable: Dialable::default(),
             wakes: wake::Settings::new(&config, openclaw_wake),
             long_messages: LongMessages::default(),
             tasks: TaskTracker::new(),

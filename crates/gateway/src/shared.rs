@@ -14,6 +14,7 @@ use crate::hosting::Owned;
 use crate::hosts::Hosts;
 use crate::sessions::Sessions;
 use crate::wake;
+use crate::whereabouts::Dialable;
 
 /// The running parts. One per gateway, shared by all its tasks.
 pub(crate) struct Shared {
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) hints: Hints,
     /// What the configuration says about waking agents.
     pub(crate) wakes: wake::Settings,
+    /// Which of the addresses that others told are dialed.
+    pub(crate) dialable: Dialable,
     /// Memory for long messages while they arrive.
     pub(crate) long_messages: LongMessages,
     /// Every task of the gateway, so that stopping can wait for them.

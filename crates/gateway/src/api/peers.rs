@@ -18,6 +18,7 @@ use crate::hosted::Hosted;
 use crate::link::{Link, protocol_name};
 use crate::peering;
 use crate::sessions::{ReachError, open_with};
+use crate::whereabouts::facts;
 
 /// What to do when nobody answers at an address.
 const UNREACHED: &str =
@@ -178,7 +179,12 @@ impl Api {
             .map_err(|error| storage(&error))?;
         let record = record.unwrap_or_else(|| PeerRecord::new(principal));
         let mut multiaddrs = record.locators;
-        for hint in self.gateway.hints.about(&principal) {
+        let mut told = hosted.whereabouts().known(&principal);
+        if told.is_empty() && multiaddrs.is_empty() {
+            let found = hosted.whereabouts().resolve(&principal).await;
+            told = found.map_or_else(Vec::new, |card| card.locators.clone());
+        }
+        for hint in told.into_iter().chain(self.gateway.hints.about(&principal)) {
             if !multiaddrs.contains(&hint) {
                 multiaddrs.push(hint);
             }
@@ -209,11 +215,9 @@ impl Api {
         };
         let principal = self.sender(hosted, who)?;
         if let Link::Native(_) = link {
-            return Err(Failure::new(
-                ErrorCode::Unsupported,
-                "this version asks only peers of ClawChat 1.0 for addresses",
-            )
-            .with_hint("leave --through out to see what is known here"));
+            // The question goes to others that are connected too; the newest answer counts.
+            hosted.whereabouts().resolve(&principal).await;
+            return Ok(());
         }
         hints::ask(&self.gateway, &link, &principal)
             .await
@@ -307,6 +311,7 @@ fn read_invite(hosted: &Hosted, invite: &str) -> Result<(Principal, Vec<Locator>
             )
             .with_hint("ask for a new one: 'clawchat up' prints it")
         })?;
+    hosted.whereabouts().learn(facts(&card));
     Ok((*card.principal(), card.locators().to_vec()))
 }
 

@@ -47,6 +47,7 @@ impl Api {
             value["inboxCount"] = json!(count(store.inbox_count())?);
             value["unreadCount"] = json!(count(store.unread_count())?);
             value["outboxCount"] = json!(count(store.outbox_count())?);
+            value["px1"] = hosted.whereabouts().summary();
             value["wake"] = hosted.wakes().to_json();
             value["invite"] = json!(
                 invite::of(gateway, &hosted)

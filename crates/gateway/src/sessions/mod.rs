@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use clawchat_node::{ErrorCode, Node};
+use clawchat_node::ErrorCode;
 use clawchat_types::{PeerId, Principal};
 use tokio::sync::Notify;
 
 use crate::hosted::Hosted;
-use crate::hosts::Hosts;
 use crate::link::Link;
+use crate::shared::Shared;
 
 pub(crate) use self::opening::{Finality, ReachError, open_with};
 
@@ -113,8 +113,7 @@ impl Sessions {
     /// way; others wait for it. The second value tells whether the session is new: then the caller serves it.
     pub(crate) async fn reach(
         &self,
-        node: &Node,
-        hosts: &Hosts,
+        gateway: &Shared,
         hosted: &Hosted,
         remote: &Principal,
     ) -> Result<(Link, bool), ReachError> {
@@ -124,7 +123,7 @@ impl Sessions {
             let _dialing = turn.lock().await;
             match self.find(&pair.0, &pair.1) {
                 Some(session) => Ok((session, false)),
-                None => opening::open(node, hosts, hosted, remote)
+                None => opening::open(gateway, hosted, remote)
                     .await
                     .map(|session| (session, true)),
             }

@@ -7,6 +7,7 @@ use clawchat_types::{Locator, PeerId, Principal};
 use crate::hosted::{HostError, Hosted};
 use crate::hosts::Hosts;
 use crate::link::Link;
+use crate::shared::Shared;
 
 /// Why there is no session with a peer.
 #[derive(Debug, thiserror::Error)]
@@ -104,18 +105,67 @@ impl From<SessionOpenError> for ReachError {
     }
 }
 
-/// Opens a session from `hosted` to `remote` at one of the addresses that are known.
-pub(super) async fn open(
-    node: &Node,
-    hosts: &Hosts,
+/// Opens a session from `hosted` to `remote`: at one of the addresses that are known, otherwise where other peers say
+/// that it is.
+pub(super) async fn open(gateway: &Shared, hosted: &Hosted, remote: &Principal) -> Result<Link, ReachError> {
+    let (peer_id, locators) = match known(&gateway.hosts, hosted, remote) {
+        Ok(record) => (record.peer_id, record.locators),
+        Err(ReachError::NoAddress) => (None, Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let error = match at(gateway, hosted, remote, peer_id, locators.clone()).await {
+        Err(error) if error.finality() == Finality::Retry => error,
+        result => return result,
+    };
+    for source in [Source::Known, Source::Asked, Source::Hints] {
+        let mut told = source.about(gateway, hosted, remote).await;
+        told.retain(|locator| !locators.contains(locator));
+        let told = gateway.dialable.among(remote, told, &gateway.node.locators());
+        if told.is_empty() {
+            continue;
+        }
+        let result = at(gateway, hosted, remote, None, told.clone()).await;
+        gateway.dialable.outcome(remote, &told, result.is_ok());
+        if result.is_ok() {
+            return result;
+        }
+    }
+    Err(error)
+}
+
+/// Who says where somebody is, besides the peer list: in the order in which they are believed.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Its own contact card, as far as it is known here.
+    Known,
+    /// The same, after the connected peers were asked.
+    Asked,
+    /// Unsigned hints of ClawChat 1.0 peers.
+    Hints,
+}
+
+impl Source {
+    async fn about(self, gateway: &Shared, hosted: &Hosted, remote: &Principal) -> Vec<Locator> {
+        match self {
+            Self::Known => hosted.whereabouts().known(remote),
+            Self::Asked => match hosted.whereabouts().resolve(remote).await {
+                Some(card) => card.locators.clone(),
+                None => Vec::new(),
+            },
+            Self::Hints => gateway.hints.about(remote),
+        }
+    }
+}
+
+/// Tries addresses until somebody there proves to be `remote`.
+async fn at(
+    gateway: &Shared,
     hosted: &Hosted,
     remote: &Principal,
+    peer_id: Option<PeerId>,
+    mut locators: Vec<Locator>,
 ) -> Result<Link, ReachError> {
-    let PeerRecord {
-        peer_id,
-        mut locators,
-        ..
-    } = known(hosts, hosted, remote)?;
+    let (node, hosts) = (&gateway.node, &*gateway.hosts);
     let named: Vec<PeerId> = locators
         .iter()
         .filter_map(Locator::peer_id)

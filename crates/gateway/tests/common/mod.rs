@@ -141,6 +141,11 @@ impl Gate {
         within(running.serving).await.unwrap();
     }
 
+    /// Listens on another port from the next start on.
+    pub(crate) fn move_house(&mut self) {
+        self.port = free_port();
+    }
+
     /// What SIGHUP does.
     pub(crate) async fn hang_up(&self) {
         let running = self.running.as_ref().expect("it runs");

@@ -12,3 +12,4 @@ mod routes;
 mod rules;
 mod service;
 mod watching;
+mod whereabouts;

@@ -1,0 +1,139 @@
+//! Contact cards: our own, and those of others verified.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawchat_identity::{CardDetails, ContactCard, Verified};
+use clawchat_px1::{self as px1, Card, PUBLIC_CAPABILITY, Visibility};
+use clawchat_snap2p::px1 as wire;
+use clawchat_types::{Locator, Network, UnixSeconds};
+use tracing::warn;
+
+use crate::hosted::{HostError, Hosted};
+use crate::shared::Gateway;
+use crate::{addresses, clock};
+
+/// How long a card of ours is good for; it is made anew when half of that is over.
+const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+/// Most addresses on it.
+const MAX_ADDRESSES: usize = 8;
+
+/// The card of an identity here, and what it rests on.
+#[derive(Default)]
+pub(super) struct OwnCard {
+    made: Option<(Vec<Locator>, Visibility, UnixSeconds)>,
+}
+
+impl OwnCard {
+    /// A new one if the last does not say what is true any more, or is half over. `Some(None)`: there is none now.
+    pub(super) fn renewed(
+        &mut self,
+        gateway: &Gateway,
+        hosted: &Hosted,
+        visibility: Visibility,
+    ) -> Option<Option<Arc<Card>>> {
+        let now = clock::now().seconds();
+        let locators = addresses_of(gateway);
+        let half = i64::try_from(LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
+        if let Some((told, to, at)) = &self.made
+            && *told == locators
+            && *to == visibility
+            && (0..half).contains(&now.0.saturating_sub(at.0))
+        {
+            return None;
+        }
+        self.made = Some((locators.clone(), visibility, now));
+        if visibility == Visibility::Stealth {
+            return Some(None);
+        }
+        let card = make(hosted, locators, visibility, now);
+        Some(match card {
+            Ok(card) => Some(Arc::new(card)),
+            Err(error) => {
+                warn!(identity = %hosted.principal(), %error, "there is no contact card to hand out");
+                None
+            }
+        })
+    }
+}
+
+/// Where others can reach this gateway. Addresses of the machine itself only when it has no others.
+fn addresses_of(gateway: &Gateway) -> Vec<Locator> {
+    let mut locators = addresses::of(&gateway.node);
+    let is_loopback = |locator: &Locator| locator.ip().is_some_and(|ip| ip.is_loopback());
+    if !locators.iter().all(is_loopback) {
+        locators.retain(|locator| !is_loopback(locator));
+    }
+    locators.truncate(MAX_ADDRESSES);
+    locators
+}
+
+fn make(
+    hosted: &Hosted,
+    locators: Vec<Locator>,
+    visibility: Visibility,
+    now: UnixSeconds,
+) -> Result<Card, HostError> {
+    let attestation = hosted.credentials()?.attestation;
+    let capabilities = match visibility {
+        Visibility::Public => vec![PUBLIC_CAPABILITY.to_owned()],
+        Visibility::Private | Visibility::Stealth => Vec::new(),
+    };
+    let details = CardDetails {
+        locators,
+        capabilities,
+        ..CardDetails::default()
+    };
+    let card = ContactCard::create(hosted.node_key(), attestation, details, now, LIFETIME)?;
+    Ok(facts(&card))
+}
+
+/// What the exchange needs to know of a card.
+pub(crate) fn facts(card: &ContactCard<Verified>) -> Card {
+    let named: Vec<_> = card.locators().iter().filter_map(Locator::peer_id).collect();
+    let peer_id = named
+        .first()
+        .filter(|first| named.iter().all(|peer| peer == *first))
+        .cloned();
+    Card {
+        principal: *card.principal(),
+        issued_at: card.issued_at(),
+        expires_at: card.expires_at(),
+        locators: card.locators().to_vec(),
+        peer_id,
+        shareable: card.capabilities().iter().any(|word| word == PUBLIC_CAPABILITY),
+        bytes: card.to_bytes().into(),
+    }
+}
+
+/// Those of the cards that hold. Signatures take their time, so another thread checks them.
+pub(super) async fn verified(network: Network, cards: &[Arc<[u8]>]) -> Vec<Arc<Card>> {
+    let cards = cards.to_vec();
+    let now = clock::now().seconds();
+    let checking = tokio::task::spawn_blocking(move || {
+        let holds = |bytes: &Arc<[u8]>| {
+            let card = ContactCard::from_bytes(bytes).ok()?.verify(network, now).ok()?;
+            Some(Arc::new(facts(&card)))
+        };
+        cards.iter().filter_map(holds).collect()
+    });
+    checking.await.unwrap_or_default()
+}
+
+/// A message as the exchange knows it.
+pub(super) fn to_exchange(message: wire::Message) -> px1::Message {
+    match message {
+        wire::Message::Resolve { id, principal, max } => px1::Message::Resolve { id, principal, max },
+        wire::Message::Found { id, cards } => px1::Message::Found { id, cards },
+        wire::Message::Push { cards } => px1::Message::Push { cards },
+    }
+}
+
+/// A message as it goes over the wire.
+pub(super) fn to_wire(message: px1::Message) -> wire::Message {
+    match message {
+        px1::Message::Resolve { id, principal, max } => wire::Message::Resolve { id, principal, max },
+        px1::Message::Found { id, cards } => wire::Message::Found { id, cards },
+        px1::Message::Push { cards } => wire::Message::Push { cards },
+    }
+}

@@ -1,0 +1,171 @@
+//! Which addresses that others told are dialed, and how often.
+//!
+//! What the operator gave is dialed as it is. What strangers say must not make us knock at doors of their choosing: this
+//! machine, the local network, or somebody they want to bother.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use clawchat_px1::DialGuard;
+use clawchat_types::{Locator, Moment, Principal};
+use tokio::time::Instant;
+
+use crate::clock;
+
+/// The rule, shared by all identities of a gateway.
+#[derive(Debug)]
+pub(crate) struct Dialable {
+    guard: Mutex<DialGuard>,
+    started: Instant,
+}
+
+impl Default for Dialable {
+    fn default() -> Self {
+        Self {
+            guard: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Dialable {
+    /// Those of the addresses for `principal` that may be dialed now, given the addresses we listen on.
+    pub(crate) fn among(&self, principal: &Principal, told: Vec<Locator>, ours: &[Locator]) -> Vec<Locator> {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
+        told.into_iter()
+            .filter(|locator| may_be_dialed(locator, ours))
+            .filter(|locator| guard.admit(principal, locator, now).is_ok())
+            .collect()
+    }
+
+    /// Whether dialing these addresses led to the principal.
+    pub(crate) fn outcome(&self, principal: &Principal, tried: &[Locator], reached: bool) {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
+        for locator in tried {
+            if reached {
+                guard.succeeded(principal, locator, now);
+            } else {
+                guard.failed(principal, locator, now);
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment {
+            wall: clock::now(),
+            mono: self.started.elapsed(),
+        }
+    }
+}
+
+/// Whether an address that somebody told is one to dial at all. Names are not: who gives them decides what they mean
+/// when they are looked up.
+fn may_be_dialed(locator: &Locator, ours: &[Locator]) -> bool {
+    match locator.ip() {
+        Some(ip) => is_public(ip) || shares_network(ip, ours),
+        None => locator.is_relayed(),
+    }
+}
+
+/// Whether an address means the same host to everybody.
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let carrier = a == 100 && (64..128).contains(&b);
+            !(ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || a == 0
+                || a >= 240
+                || carrier)
+        }
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(ip) => is_public(ip.into()),
+            None => {
+                let unique_local = ip.segments()[0] & 0xfe00 == 0xfc00;
+                !(ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || ip.is_unicast_link_local()
+                    || unique_local)
+            }
+        },
+    }
+}
+
+/// Whether we listen in the same private network: the same /24 of IPv4, the same /64 of IPv6. Addresses of the machine
+/// itself are shared by those on it, so they count when we have no others.
+fn shares_network(ip: IpAddr, ours: &[Locator]) -> bool {
+    let mut own = ours.iter().filter_map(Locator::ip);
+    match ip {
+        IpAddr::V4(v4) if v4.is_private() => own.any(|own| match own {
+            IpAddr::V4(own) => own.octets()[..3] == v4.octets()[..3],
+            IpAddr::V6(_) => false,
+        }),
+        IpAddr::V6(v6) if v6.segments()[0] & 0xfe00 == 0xfc00 => own.any(|own| match own {
+            IpAddr::V6(own) => own.segments()[..4] == v6.segments()[..4],
+            IpAddr::V4(_) => false,
+        }),
+        _ if ip.is_loopback() => ours.iter().all(|own| own.ip().is_some_and(|ip| ip.is_loopback())),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locator(ip: &str) -> Locator {
+        let kind = if ip.contains(':') { "ip6" } else { "ip4" };
+        format!("/{kind}/{ip}/tcp/9000").parse().unwrap()
+    }
+
+    #[test]
+    fn strangers_cannot_send_us_into_our_own_network() {
+        let ours = [locator("192.168.1.7"), locator("fd00::2"), locator("127.0.0.1")];
+        for ip in ["192.0.2.1", "8.8.8.8", "2001:db8::1", "192.168.1.9", "fd00::77"] {
+            assert!(may_be_dialed(&locator(ip), &ours), "{ip}");
+        }
+        let others = [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.2.9",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "100.64.0.1",
+            "fe80::1",
+            "ff02::1",
+            "fd00:0:0:1::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+        ];
+        for ip in others {
+            assert!(!may_be_dialed(&locator(ip), &ours), "{ip}");
+        }
+        let name: Locator = "/dns4/intranet/tcp/80".parse().unwrap();
+        assert!(!may_be_dialed(&name, &ours));
+    }
+
+    #[test]
+    fn one_host_is_not_dialed_for_everybody_who_claims_to_be_there() {
+        let dialable = Dialable::default();
+        let victim = locator("203.0.113.9");
+        let mut dials = 0;
+        for number in 0..200 {
+            let principal = *clawchat_testkit::stranger(number).principal();
+            dials += dialable.among(&principal, vec![victim.clone()], &[]).len();
+            dialable.outcome(&principal, std::slice::from_ref(&victim), false);
+        }
+        assert!((1..=10).contains(&dials), "{dials}");
+    }
+}

@@ -1,0 +1,126 @@
+//! The `px-1` streams with a peer: ours, on which we ask and tell, and the peer's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clawchat_node::{ErrorCode, SessionHandle, Stream};
+use clawchat_snap2p::px1::{End, Message, MessageReader, PX1_LABEL, Px1Error, encode};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::Whereabouts;
+use crate::hosted::Hosted;
+
+/// Asks and tells over a stream that is opened when there is something to say, until the session is not ours to use
+/// any more or the peer does not want to hear.
+pub(super) async fn speak(
+    whereabouts: Arc<Whereabouts>,
+    hosted: Arc<Hosted>,
+    session: SessionHandle,
+    mut messages: mpsc::Receiver<Message>,
+) {
+    let stop = hosted.stop().clone();
+    let speaking = async {
+        let Some(first) = messages.recv().await else {
+            return;
+        };
+        let Ok(stream) = session.open_stream(PX1_LABEL).await else {
+            return;
+        };
+        converse(
+            &whereabouts,
+            &hosted,
+            &session,
+            stream,
+            End::Opener,
+            Some(first),
+            messages,
+        )
+        .await;
+    };
+    tokio::select! {
+        _ = stop.run_until_cancelled(speaking) => {}
+        _ = session.closed() => {}
+    }
+}
+
+/// Hears what a peer asks and tells on its stream, and answers there.
+pub(super) async fn answer(
+    whereabouts: &Whereabouts,
+    hosted: &Hosted,
+    session: &SessionHandle,
+    stream: Stream,
+    messages: mpsc::Receiver<Message>,
+) {
+    converse(
+        whereabouts,
+        hosted,
+        session,
+        stream,
+        End::Acceptor,
+        None,
+        messages,
+    )
+    .await;
+}
+
+/// Moves messages both ways until the stream ends.
+async fn converse(
+    whereabouts: &Whereabouts,
+    hosted: &Hosted,
+    session: &SessionHandle,
+    stream: Stream,
+    end: End,
+    first: Option<Message>,
+    mut messages: mpsc::Receiver<Message>,
+) {
+    let (mut reader, mut writer) = stream.split();
+    let mut incoming = MessageReader::new(end);
+    let writing = async {
+        let mut next = first;
+        loop {
+            let message = match next.take() {
+                Some(message) => message,
+                None => match messages.recv().await {
+                    Some(message) => message,
+                    None => return writer,
+                },
+            };
+            // What cannot be written is not worth ending the conversation for.
+            if let Ok(frame) = encode(&message)
+                && writer.write_all(Bytes::from(frame)).await.is_err()
+            {
+                return writer;
+            }
+        }
+    };
+    let reading = async {
+        loop {
+            match reader.read().await {
+                Some(Ok(bytes)) => hear(whereabouts, hosted, session, &mut incoming, &bytes).await?,
+                Some(Err(_)) | None => return Ok::<(), Px1Error>(()),
+            }
+        }
+    };
+    tokio::select! {
+        mut writer = writing => writer.finish(),
+        result = reading => if let Err(error) = result {
+            debug!(peer = %session.remote(), %error, "a peer broke the exchange of addresses");
+            session.close(ErrorCode::ProtocolViolation);
+        },
+    }
+}
+
+async fn hear(
+    whereabouts: &Whereabouts,
+    hosted: &Hosted,
+    session: &SessionHandle,
+    incoming: &mut MessageReader,
+    bytes: &[u8],
+) -> Result<(), Px1Error> {
+    let result = incoming.handle_bytes(bytes);
+    while let Some(message) = incoming.next_message() {
+        whereabouts.heard(hosted, session.remote(), message).await;
+    }
+    result
+}

@@ -1,0 +1,71 @@
+//! Finding peers through peers: addresses are asked for before a message has to wait.
+
+use std::time::{Duration, Instant};
+
+use clawchat_testkit::Person::{self, Alice, Bob, Carol};
+use serde_json::{Value, json};
+
+use crate::common::{Gate, eventually};
+
+/// A gateway whose identities may be told about.
+async fn public(person: Person) -> Gate {
+    let mut gate = Gate::set_up(&[person]);
+    gate.edit(|config| config["visibility"] = "public".into());
+    gate.start().await;
+    gate
+}
+
+/// Waits until a gateway has so many cards.
+async fn has_cards(gate: &Gate, person: Person, count: u64) {
+    eventually("the cards are there", async || {
+        let status = gate.caller(person).ok(json!({ "cmd": "status" })).await;
+        (status["px1"]["cards"].as_u64()? >= count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_know_a_third_find_each_other() {
+    let (a, b, c) = tokio::join!(public(Alice), public(Bob), public(Carol));
+    b.caller(Bob).knows(Alice, &a).await;
+    c.caller(Carol).knows(Alice, &a).await;
+    has_cards(&a, Alice, 2).await;
+    // Neither was ever told where the other is.
+    c.caller(Carol).deliver(Bob.principal(), "found you").await;
+    assert_eq!(b.caller(Bob).texts().await, ["found you"]);
+    b.caller(Bob).deliver(Carol.principal(), "so you did").await;
+    // And when the one in the middle is gone, they still know.
+    let mut a = a;
+    a.stop().await;
+    c.caller(Carol).deliver(Bob.principal(), "without her").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_moved_is_found_through_others() {
+    let (a, mut b, mut c) = tokio::join!(public(Alice), public(Bob), public(Carol));
+    b.caller(Bob).knows(Alice, &a).await;
+    c.caller(Carol).knows(Alice, &a).await;
+    c.caller(Carol).knows(Bob, &b).await;
+    c.caller(Carol).deliver(Bob.principal(), "at home").await;
+    c.stop().await;
+    b.stop().await;
+    b.move_house();
+    b.start().await;
+    has_cards(&a, Alice, 1).await;
+    c.start().await;
+    c.caller(Carol).deliver(Bob.principal(), "at the new place").await;
+    assert_eq!(b.caller(Bob).texts().await, ["at home", "at the new place"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_knows_is_an_answer_and_comes_soon() {
+    let (a, b) = tokio::join!(public(Alice), public(Bob));
+    b.caller(Bob).knows(Alice, &a).await;
+    has_cards(&b, Bob, 1).await;
+    let start = Instant::now();
+    let resolve = json!({ "cmd": "peer_resolve", "principal": Carol.principal().to_string() });
+    assert_eq!(b.caller(Bob).ok(resolve).await, Value::Null);
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let id = b.caller(Bob).send(Carol.principal(), "are you there?").await;
+    assert_eq!(b.caller(Bob).sent(&id).await["status"], "pending");
+}
