@@ -117,6 +117,8 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Two gateways and one conversation, in temporary folders on this machine
     Demo,
+    /// Check each step from here to other machines, and say what to do where one is missing
+    Doctor,
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page (roff)

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod demo;
+mod doctor;
 mod extras;
 mod messages;
 mod peers;
@@ -64,6 +65,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Reply(args) => messages::reply(context, args),
         Command::Watch(args) => watch::run(context, &args),
         Command::Demo => demo::run(context),
+        Command::Doctor => doctor::run(context),
         Command::Completions(args) => extras::completions(args.shell),
         Command::Man => extras::man(),
     }

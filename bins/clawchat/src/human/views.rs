@@ -96,6 +96,27 @@ pub(crate) fn whereabouts(found: &Value) -> String {
     lines.join("\n")
 }
 
+/// `doctor`: one step a line, with what to do.
+pub(crate) fn checks(report: &Value) -> String {
+    let mut lines = Vec::new();
+    for check in list(report.get("checks").unwrap_or(&Value::Null)) {
+        let mark = match text(check, "state").as_str() {
+            "ok" => "ok    ",
+            "note" => "note  ",
+            _ => "FAILED",
+        };
+        lines.push(format!(
+            "{mark}  {}: {}",
+            text(check, "check"),
+            text(check, "detail")
+        ));
+        if let Some(hint) = check.get("hint").and_then(Value::as_str) {
+            lines.push(format!("        {}", clean(hint)));
+        }
+    }
+    lines.join("\n")
+}
+
 /// The first of a peer's addresses, and how many more there are.
 fn first_address(peer: &Value) -> String {
     let all = optional(peer, "address");
