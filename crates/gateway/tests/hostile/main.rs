@@ -7,3 +7,4 @@ mod crowds;
 mod letters;
 mod receivers;
 mod streams;
+mod whereabouts;

@@ -1,0 +1,188 @@
+//! Peers that lie about where others are, or ask and tell without end.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clawchat_identity::{CardDetails, ContactCard, Identity};
+use clawchat_node::Stream;
+use clawchat_snap2p::px1::{End, Message, MessageReader, PX1_LABEL, encode};
+use clawchat_testkit::Person::{Alice, Bob, Carol, Dave};
+use clawchat_testkit::attestation_from;
+use clawchat_types::{Locator, Network, Principal, UnixSeconds};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::common::{Gate, Rogue, eventually, within};
+
+fn now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UnixSeconds(i64::try_from(since.as_secs()).unwrap())
+}
+
+/// A public card of somebody, as of a moment, with these addresses.
+fn card(identity: &Identity, at: UnixSeconds, addresses: &[&str]) -> Vec<u8> {
+    let details = CardDetails {
+        locators: addresses
+            .iter()
+            .map(|address| address.parse::<Locator>().unwrap())
+            .collect(),
+        capabilities: vec!["public".to_owned()],
+        alias: None,
+    };
+    let attestation = attestation_from(identity, at);
+    let card = ContactCard::create(
+        identity.node_key(),
+        attestation,
+        details,
+        at,
+        Duration::from_secs(3600),
+    );
+    card.unwrap().to_bytes()
+}
+
+fn push(cards: Vec<Vec<u8>>) -> Message {
+    Message::Push {
+        cards: cards.into_iter().map(Arc::from).collect(),
+    }
+}
+
+async fn say(stream: &mut Stream, message: &Message) -> bool {
+    within(stream.write_all(encode(message).unwrap().into()))
+        .await
+        .is_ok()
+}
+
+async fn px1(gate: &Gate) -> Value {
+    gate.caller(Bob).ok(json!({ "cmd": "status" })).await["px1"].clone()
+}
+
+async fn resolved(gate: &Gate, principal: &Principal) -> Value {
+    gate.caller(Bob)
+        .ok(json!({ "cmd": "peer_resolve", "principal": principal.to_string() }))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_cards_that_hold_are_believed() {
+    let gate = Gate::of(&[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&gate, Bob).await;
+    let mut stream = within(session.open_stream(PX1_LABEL)).await.unwrap();
+
+    let good = card(&Alice.identity(), now(), &["/ip4/192.0.2.10/tcp/9000"]);
+    let mut forged = card(&Carol.identity(), now(), &["/ip4/192.0.2.66/tcp/9000"]);
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let bad = vec![
+        forged,
+        card(
+            &Carol.identity(),
+            UnixSeconds(now().0 + 7200),
+            &["/ip4/192.0.2.66/tcp/9000"],
+        ),
+        card(
+            &Carol.identity(),
+            UnixSeconds(now().0 - 90_000),
+            &["/ip4/192.0.2.66/tcp/9000"],
+        ),
+        card(
+            &Carol.identity_on(Network::Mainnet),
+            now(),
+            &["/ip4/192.0.2.66/tcp/9000"],
+        ),
+        card(&Bob.identity(), now(), &["/ip4/192.0.2.66/tcp/9000"]),
+        b"no card at all".to_vec(),
+    ];
+    assert!(say(&mut stream, &push([bad, vec![good]].concat())).await);
+    eventually("the good one is believed", async || {
+        (px1(&gate).await["cards"] == 1).then_some(())
+    })
+    .await;
+    let found = resolved(&gate, &Alice.principal()).await;
+    assert!(
+        found["multiaddrs"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("/ip4/192.0.2.10/"),
+        "{found}"
+    );
+    assert_eq!(resolved(&gate, &Carol.principal()).await, Value::Null);
+    assert!(px1(&gate).await["forged"].as_u64().unwrap() >= 5);
+    // Nobody got into the peer list by being talked about.
+    let peers = gate.caller(Bob).ok(json!({ "cmd": "peers" })).await;
+    assert_eq!(peers.as_array().unwrap().len(), 1, "{peers}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_dialed_on_this_machine_because_a_stranger_says_so() {
+    let gate = Gate::of(&[Bob]).await;
+    let victim = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", victim.local_addr().unwrap().port());
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&gate, Bob).await;
+    let mut stream = within(session.open_stream(PX1_LABEL)).await.unwrap();
+    // The card is real, and the address is somebody else's door. Somewhere else, too, so that trying has a beginning.
+    let decoy = card(&Carol.identity(), now(), &[&address, "/ip4/203.0.113.1/tcp/9"]);
+    assert!(say(&mut stream, &push(vec![decoy])).await);
+    eventually("the card is there", async || {
+        (px1(&gate).await["cards"] == 1).then_some(())
+    })
+    .await;
+    let bob = gate.caller(Bob);
+    let id = bob.send(Carol.principal(), "hello?").await;
+    eventually("it was tried", async || {
+        let entry = bob.sent(&id).await;
+        (entry["attempts"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    let knock = tokio::time::timeout(Duration::from_millis(1), victim.accept()).await;
+    assert!(knock.is_err(), "the victim was dialed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_questions_and_cards_cost_nobody_else_anything() {
+    let gate = Gate::of(&[Bob]).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&gate, Bob).await;
+    let stream = within(session.open_stream(PX1_LABEL)).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let flood = tokio::spawn(async move {
+        let same = card(&Alice.identity(), now(), &["/ip4/192.0.2.10/tcp/9000"]);
+        for id in 0..3000 {
+            let question = Message::Resolve {
+                id,
+                principal: Carol.principal(),
+                max: 1,
+            };
+            let told = push(vec![same.clone(); 20]);
+            for message in [question, told] {
+                if writer.write_all(encode(&message).unwrap().into()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let answers = tokio::spawn(async move {
+        let (mut incoming, mut answers) = (MessageReader::new(End::Opener), 0_u64);
+        while let Some(Ok(bytes)) = reader.read().await {
+            incoming.handle_bytes(&bytes).unwrap();
+            answers += std::iter::from_fn(|| incoming.next_message()).count() as u64;
+        }
+        answers
+    });
+    let honest = Gate::of(&[Alice]).await;
+    let alice = honest.caller(Alice);
+    alice.knows(Bob, &gate).await;
+    for number in 0..20 {
+        alice.deliver(Bob.principal(), &format!("through {number}")).await;
+    }
+    within(flood).await.unwrap();
+    eventually("the flood was limited", async || {
+        (px1(&gate).await["limited"].as_u64()? > 100).then_some(())
+    })
+    .await;
+    session.close(clawchat_node::ErrorCode::NoError);
+    let answers = within(answers).await.unwrap();
+    assert!(answers < 300, "{answers} answers to a flood");
+    assert_eq!(gate.caller(Bob).texts().await.len(), 20);
+}
