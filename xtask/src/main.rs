@@ -1,4 +1,4 @@
-//! Tasks of this workspace: `cargo xtask test | layers | demo | interop | bench | soak`.
+//! Tasks of this workspace: `cargo xtask test | layers | demo | interop | openclaw | bench | soak`.
 
 mod bench;
 mod build;
@@ -8,6 +8,7 @@ mod demo;
 mod gateways;
 mod interop;
 mod layers;
+mod openclaw;
 mod soak;
 #[path = "../../bins/clawchatd/tests/common/storm.rs"]
 mod storm;
@@ -37,6 +38,8 @@ enum Task {
     Demo,
     /// Let our programs talk with a ClawChat 1.0 peer: an independent one on Node.
     Interop(interop::Options),
+    /// Install the real OpenClaw and let a daemon wake it.
+    Openclaw,
     /// Measure throughput, latency, start-up and memory of release builds on this machine.
     Bench(bench::Options),
     /// Kill gateways at random while they talk, and check that nothing is lost or doubled.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::run(),
         Task::Demo => demo::run(),
         Task::Interop(options) => interop::run(&options),
+        Task::Openclaw => openclaw::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => soak::run(&options),
     };
