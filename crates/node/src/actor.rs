@@ -20,6 +20,7 @@ use crate::address;
 use crate::clock::Clock;
 use crate::dial::{self, Dials};
 use crate::legacy::LegacyPart;
+use crate::nat::NatPart;
 use crate::node::View;
 use crate::session::refusal::Refusals;
 use crate::session::task::{self as session, Notice, Outcome};
@@ -59,6 +60,8 @@ pub(crate) enum Command {
         peer: clawchat_types::PeerId,
         reply: OpenReply,
     },
+    /// These are our contacts' gateways.
+    SetContacts(Vec<(clawchat_types::PeerId, Vec<Locator>)>),
     /// Say goodbye and stop, within the time given.
     Close {
         limit: Duration,
@@ -73,6 +76,7 @@ pub(crate) struct Actor {
     pub(crate) events: mpsc::Sender<NodeEvent>,
     pub(crate) view: Arc<View>,
     pub(crate) gatekeeper: Arc<dyn Gatekeeper + Send + Sync>,
+    pub(crate) nat: NatPart,
     pub(crate) legacy: Option<LegacyPart>,
     pub(crate) limits: Limits,
     pub(crate) state: State,
@@ -80,8 +84,8 @@ pub(crate) struct Actor {
 
 /// What it starts without.
 pub(crate) struct State {
-    clock: Clock,
-    dials: Dials,
+    pub(crate) clock: Clock,
+    pub(crate) dials: Dials,
     sessions: JoinSet<Outcome>,
     running: HashMap<task::Id, Running>,
     refusals: Refusals,
@@ -157,6 +161,7 @@ impl Actor {
         let (limit, done) = loop {
             let idle = Instant::now() + Duration::from_secs(3600);
             let dial_at = self.state.dials.next_deadline().unwrap_or(idle);
+            let tend_at = self.nat.next_deadline().unwrap_or(idle);
             let may_poll = self.state.waiting_events.len() < MAX_WAITING_EVENTS;
             tokio::select! {
                 biased;
@@ -180,9 +185,11 @@ impl Actor {
                         self.open_legacy_session(&peer, local, reply);
                     }
                     Some(Command::OpenPx1 { peer, reply }) => self.open_px1(&peer, reply),
+                    Some(Command::SetContacts(contacts)) => self.set_contacts(contacts),
                     None => break (DROPPED_LIMIT, None),
                 },
                 () = tokio::time::sleep_until(dial_at) => self.dial(),
+                () = tokio::time::sleep_until(tend_at) => self.tend_nat(),
                 event = self.swarm.select_next_some(), if may_poll => self.on_swarm_event(event),
             }
         };
@@ -256,12 +263,13 @@ impl Actor {
         for task in tasks {
             match task {
                 dial::Task::Dial(opts) => {
-                    let connection = opts.connection_id();
-                    if let Err(error) = self.swarm.dial(opts) {
-                        self.state.dials.failed(connection, dial::failure(&error));
+                    if let Err((connection, failure)) = self.dial_ours(opts) {
+                        self.state.dials.failed(connection, failure);
                     }
                 }
+                dial::Task::Circuit(circuit) => self.dial_circuit(circuit),
                 dial::Task::Forget(connection) => {
+                    self.forget_circuit(connection);
                     self.swarm.behaviour_mut().connections.forget_dial(connection);
                 }
             }
@@ -277,7 +285,13 @@ impl Actor {
     ) {
         match self.open_substream(peer, Protocol::Native) {
             Ok((id, connection, substream)) => {
-                let task = session::dial(self.context(peer.clone()), substream, local, target, reply);
+                let task = session::dial(
+                    self.context(peer.clone(), connection),
+                    substream,
+                    local,
+                    target,
+                    reply,
+                );
                 self.spawn(id, connection, Protocol::Native, false, task);
             }
             Err(error) => {
@@ -306,11 +320,12 @@ impl Actor {
         Ok((id, connection, substream))
     }
 
-    pub(crate) fn context(&self, peer: clawchat_types::PeerId) -> session::Context {
+    pub(crate) fn context(&self, peer: clawchat_types::PeerId, connection: ConnectionId) -> session::Context {
         session::Context {
             clock: self.state.clock,
             us: self.view.peer_id.clone(),
             peer,
+            relayed: self.swarm.behaviour().connections.is_relayed(connection),
             notices: self.state.notices.0.clone(),
             stop: self.state.stop.subscribe(),
         }
@@ -387,12 +402,7 @@ impl Actor {
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Substreams(event)) => self.on_substream(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => {
-                tracing::trace!(peer = %event.peer, result = ?event.result, "ping");
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Connections(never)) => match never {},
+            SwarmEvent::Behaviour(event) => self.on_nat_event(event),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -409,6 +419,7 @@ impl Actor {
                 ..
             } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                self.nat_disconnected(&peer_id);
                 if num_established == 0 {
                     self.on_disconnected(&peer_id);
                 }
@@ -417,7 +428,9 @@ impl Actor {
                 connection_id, error, ..
             } => {
                 tracing::debug!(%error, "dial failed");
-                self.state.dials.failed(connection_id, dial::failure(&error));
+                let failure = dial::failure(&error);
+                self.nat_dial_failed(connection_id, &failure);
+                self.state.dials.failed(connection_id, failure);
             }
             SwarmEvent::IncomingConnectionError {
                 error,
@@ -428,10 +441,16 @@ impl Actor {
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(&address, true),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listening(&address, false),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.nat_external(&address, true),
+            SwarmEvent::ExternalAddrExpired { address } => self.nat_external(&address, false),
             SwarmEvent::ListenerClosed {
-                addresses, reason, ..
+                listener_id,
+                addresses,
+                reason,
             } => {
-                tracing::warn!(?reason, "stopped listening");
+                if !self.nat_listener_closed(listener_id, reason.as_ref().copied()) {
+                    tracing::warn!(?reason, "stopped listening");
+                }
                 addresses
                     .iter()
                     .for_each(|address| self.on_listening(address, false));
@@ -449,7 +468,8 @@ impl Actor {
         first: bool,
     ) {
         tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
-        let tasks = self.state.dials.connected(connection, peer);
+        let relayed = endpoint.is_relayed();
+        let tasks = self.state.dials.connected(connection, peer, relayed);
         if let Some(name) = address::from_libp2p(&peer) {
             self.view.connected(&name);
             if first {
@@ -459,7 +479,27 @@ impl Actor {
                 });
             }
         }
+        self.nat_connected(peer, endpoint.get_remote_address(), relayed);
         self.perform(tasks);
+    }
+
+    /// Events of the parts that make us reachable.
+    fn on_nat_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Ping(event) => self.nat_ping(&event),
+            BehaviourEvent::RelayClient(event) => self.nat_relay_client(&event),
+            BehaviourEvent::RelayServer(event) => self.nat_relay_server(event),
+            BehaviourEvent::HolePunching(event) => self.nat_punching(&event),
+            BehaviourEvent::Reachable(event) => self.nat_tried(event),
+            BehaviourEvent::DialBack(event) => {
+                tracing::debug!(peer = %event.client, address = %event.tested_addr, "tried for a peer");
+            }
+            BehaviourEvent::Mapping(event) => self.nat_mapping(event),
+            BehaviourEvent::Neighbours(event) => self.nat_neighbours(event),
+            BehaviourEvent::Connections(never) => match never {},
+            BehaviourEvent::Substreams(event) => self.on_substream(event),
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+        }
     }
 
     fn on_disconnected(&mut self, peer: &PeerId) {
@@ -470,6 +510,11 @@ impl Actor {
     }
 
     fn on_listening(&mut self, address: &libp2p::Multiaddr, added: bool) {
+        if address::is_relayed(address) {
+            self.nat_listening(address, added);
+            return;
+        }
+        self.nat_own_address(address, added);
         if address::ip_of(address).is_some_and(|ip| address::is_usable(ip, true))
             && let Some(locator) = address::to_locator(address, &self.view.peer_id)
             && self.view.listening(locator, added)
@@ -490,6 +535,7 @@ impl Actor {
         if info.public_key.to_peer_id() != peer_id {
             return;
         }
+        self.nat_identified(connection_id, peer_id, &info);
         let seen = self.swarm.behaviour().connections.ip(connection_id);
         if let Some(peer) = address::from_libp2p(&peer_id) {
             let locators = address::usable_of_peer(&info.listen_addrs, &peer, seen);
@@ -519,7 +565,7 @@ impl Actor {
                     return;
                 }
                 let task = session::answer(
-                    self.context(name),
+                    self.context(name, connection),
                     substream,
                     Arc::clone(&self.gatekeeper),
                     self.events.clone(),
@@ -567,7 +613,7 @@ impl Actor {
         true
     }
 
-    fn emit(&mut self, event: NodeEvent) {
+    pub(crate) fn emit(&mut self, event: NodeEvent) {
         self.state.waiting_events.push_back(event);
     }
 }

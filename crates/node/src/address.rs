@@ -1,6 +1,6 @@
 //! Between our address types and libp2p's, and which addresses are worth anything.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clawchat_types::{Locator, NodeId, PeerId};
 use libp2p::Multiaddr;
@@ -66,6 +66,46 @@ pub(crate) fn host_of(ip: IpAddr) -> IpAddr {
 /// Whether a multiaddr goes through a relay.
 pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// The relay a circuit address goes through, if it names one.
+pub(crate) fn relay_of(address: &Multiaddr) -> Option<libp2p::PeerId> {
+    let mut relay = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => relay = Some(peer),
+            Protocol::P2pCircuit => return relay,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A circuit address taken apart: the relay, and where it is.
+pub(crate) fn relay_part(address: &Multiaddr) -> Option<(libp2p::PeerId, Multiaddr)> {
+    let relay = relay_of(address)?;
+    let before = |part: &Protocol<'_>| !matches!(part, Protocol::P2p(_) | Protocol::P2pCircuit);
+    let at: Multiaddr = address.iter().take_while(before).collect();
+    (!at.is_empty()).then_some((relay, at))
+}
+
+/// Whether a multiaddr starts with an IP address that means the same everywhere; with `on_loopback`, also one of this
+/// machine.
+pub(crate) fn is_public(address: &Multiaddr, on_loopback: bool) -> bool {
+    ip_of(address).is_some_and(|ip| {
+        let ip = ip.to_canonical();
+        is_usable(ip, on_loopback)
+            && match ip {
+                IpAddr::V4(v4) => !(v4.is_private() || is_carrier_private(v4)),
+                IpAddr::V6(v6) => !v6.is_unique_local(),
+            }
+    })
+}
+
+/// 100.64.0.0/10: addresses that carriers share among customers (RFC 6598).
+fn is_carrier_private(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    first == 100 && (64..128).contains(&second)
 }
 
 /// What is worth keeping of the addresses a peer reports over a connection that comes from `seen`: at most

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::Legacy;
+use crate::{Legacy, NatConfig};
 
 /// Everything [`Node::start`](crate::Node::start) needs to know.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// For peers of wire profile 1.0. Default `None`: the profile is not spoken.
     pub legacy: Option<Legacy>,
+    /// How it makes itself reachable, and helps others to be. Default: every part on, but no relay for others.
+    pub nat: NatConfig,
 }
 
 impl NodeConfig {
@@ -34,16 +36,23 @@ impl NodeConfig {
             bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
             limits: Limits::default(),
             legacy: None,
+            nat: NatConfig::default(),
         }
     }
 
-    /// The same on the loopback interface only, on ports of the system's choice: for tests.
+    /// The same on the loopback interface only, on ports of the system's choice, with [`NatConfig::off`]: for tests.
     #[must_use]
     pub fn loopback(seed: [u8; 32]) -> Self {
         Self {
             bind: vec![Ipv4Addr::LOCALHOST.into()],
+            nat: NatConfig::off(),
             ..Self::new(seed, 0)
         }
+    }
+
+    /// Whether it listens where only programs of this machine get at it.
+    pub(crate) fn is_on_loopback(&self) -> bool {
+        self.bind.iter().all(IpAddr::is_loopback)
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::address;
 use crate::error::{DialAttempt, DialError};
+use crate::nat::Circuit;
 use crate::node::Connected;
 
 /// Most addresses tried for one call.
@@ -57,10 +58,21 @@ pub(crate) enum Failure {
     Other(String),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ourselves => f.write_str("this gateway itself"),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// What the swarm is to do.
 pub(crate) enum Task {
     /// Dial this.
     Dial(DialOpts),
+    /// Dial this through a relay.
+    Circuit(Circuit),
     /// Nobody wants the result of this dial any more.
     Forget(ConnectionId),
 }
@@ -72,11 +84,13 @@ impl Dials {
             let _ = reply.send(Err(DialError::Busy));
             return;
         }
-        let attempts: Vec<Attempt> = locators
+        let mut attempts: Vec<Attempt> = locators
             .into_iter()
             .take(MAX_ADDRESSES)
             .map(|locator| Attempt::new(locator, ourselves))
             .collect();
+        // Whatever order they come in: a relay is for when nothing else works.
+        attempts.sort_by_key(|attempt| attempt.locator.is_relayed());
         let waiting = attempts
             .iter()
             .enumerate()
@@ -122,13 +136,12 @@ impl Dials {
                     break;
                 };
                 call.next_at = now + STAGGER;
-                let Some(opts) = call.attempts.get(index).and_then(Attempt::opts) else {
+                let Some((connection, task)) = call.attempts.get(index).and_then(Attempt::task) else {
                     continue;
                 };
-                let connection = opts.connection_id();
                 call.in_flight.insert(connection, index);
                 self.by_connection.insert(connection, (*id, index));
-                tasks.push(Task::Dial(opts));
+                tasks.push(task);
             }
         }
         tasks
@@ -149,8 +162,14 @@ impl Dials {
         call.next_at = Instant::now();
     }
 
-    /// A connection with `peer` came about: calls that dialed it or wanted that peer are done.
-    pub(crate) fn connected(&mut self, connection: ConnectionId, peer: libp2p::PeerId) -> Vec<Task> {
+    /// A connection with `peer` came about: calls that dialed it or wanted that peer are done. If it is `relayed`,
+    /// direct dials go on: the session can still move over to what comes of them.
+    pub(crate) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        peer: libp2p::PeerId,
+        relayed: bool,
+    ) -> Vec<Task> {
         let mut tasks = Vec::new();
         let Some(name) = address::from_libp2p(&peer) else {
             return tasks;
@@ -165,9 +184,15 @@ impl Dials {
             })
             .collect();
         for (id, index) in satisfied {
-            if let Some(call) = self.end(id, &mut tasks) {
+            let mut forgotten = Vec::new();
+            if let Some(call) = self.end(id, &mut forgotten) {
+                forgotten.retain(|task| match task {
+                    Task::Forget(dial) => !relayed || call.goes_through_relay(dial),
+                    Task::Dial(_) | Task::Circuit(_) => true,
+                });
                 call.succeed(index, &name);
             }
+            tasks.append(&mut forgotten);
         }
         tasks
     }
@@ -195,12 +220,22 @@ impl Attempt {
     fn new(locator: Locator, ourselves: &libp2p::PeerId) -> Self {
         let named = locator.peer_id();
         let peer = named.as_ref().and_then(address::to_libp2p);
+        let multiaddr = address::to_multiaddr(&locator);
+        let no_relay = |address| address::is_relayed(address) && address::relay_part(address).is_none();
         let failure = if peer.as_ref() == Some(ourselves) {
             Some(Failure::Ourselves)
         } else if named.is_some() && peer.is_none() {
             Some(Failure::Other("its peer id is not valid".to_owned()))
-        } else if address::to_multiaddr(&locator).is_none() {
+        } else if multiaddr.is_none() {
             Some(Failure::Other("this is not an address libp2p knows".to_owned()))
+        } else if multiaddr.as_ref().is_some_and(no_relay) {
+            Some(Failure::Other(
+                "it does not name its relay and where that is".to_owned(),
+            ))
+        } else if locator.is_relayed() && peer.is_none() {
+            Some(Failure::Other(
+                "it does not name the gateway behind the relay".to_owned(),
+            ))
         } else {
             None
         };
@@ -209,6 +244,19 @@ impl Attempt {
             peer,
             failure,
         }
+    }
+
+    fn task(&self) -> Option<(ConnectionId, Task)> {
+        let opts = self.opts()?;
+        let connection = opts.connection_id();
+        let address = address::to_multiaddr(&self.locator)?;
+        Some((
+            connection,
+            match address::relay_part(&address) {
+                Some((relay, at)) => Task::Circuit(Circuit { opts, relay, at }),
+                None => Task::Dial(opts),
+            },
+        ))
     }
 
     /// A new source port each time: sharing the listening port makes two dials to one address collide.
@@ -244,6 +292,14 @@ impl Call {
         self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
+    fn goes_through_relay(&self, dial: &ConnectionId) -> bool {
+        let attempt = self
+            .in_flight
+            .get(dial)
+            .and_then(|index| self.attempts.get(*index));
+        attempt.is_some_and(|attempt| attempt.locator.is_relayed())
+    }
+
     fn index_of(&self, peer: &libp2p::PeerId) -> Option<usize> {
         self.attempts
             .iter()
@@ -267,8 +323,7 @@ impl Call {
             .all(|attempt| attempt.failure == Some(Failure::Ourselves));
         let mut attempts = self.attempts.into_iter().map(|attempt| DialAttempt {
             reason: match attempt.failure {
-                Some(Failure::Ourselves) => "this gateway itself".to_owned(),
-                Some(Failure::Other(reason)) => reason,
+                Some(failure) => failure.to_string(),
                 None => format!("no answer within {} s", DIAL_TIMEOUT.as_secs()),
             },
             locator: attempt.locator,
@@ -303,9 +358,20 @@ pub(crate) fn failure(error: &libp2p::swarm::DialError) -> Failure {
 
 /// The innermost error: the one that says what happened.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    use libp2p::relay::outbound::hop::ConnectError as Circuit;
     let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+    loop {
+        match cause.downcast_ref::<Circuit>() {
+            Some(Circuit::NoReservation) => return "the peer has no place at this relay".to_owned(),
+            Some(Circuit::ConnectionFailed) => return "the relay cannot reach the peer any more".to_owned(),
+            Some(Circuit::ResourceLimitExceeded) => return "the relay is full".to_owned(),
+            Some(Circuit::PermissionDenied) => return "the relay refuses".to_owned(),
+            Some(Circuit::Unsupported) => return "this gateway is no relay".to_owned(),
+            Some(Circuit::Io(_) | Circuit::Protocol(_)) | None => {}
+        }
+        match cause.source() {
+            Some(source) => cause = source,
+            None => return cause.to_string(),
+        }
     }
-    cause.to_string()
 }

@@ -32,6 +32,19 @@ pub enum NodeEvent {
         /// The peer's gateway.
         peer: PeerId,
     },
+    /// A direct connection with this peer came about beside one through a relay. New sessions take the direct one;
+    /// those that go through the relay stay there until they are closed.
+    Upgraded {
+        /// The peer's gateway.
+        peer: PeerId,
+    },
+    /// A contact turned up on the local network, and is connected.
+    Neighbour {
+        /// The peer's gateway.
+        peer: PeerId,
+    },
+    /// How we can be reached changed: see [`Node::reachability`](crate::Node::reachability).
+    ReachabilityChanged,
     /// Our own addresses changed: see [`Node::locators`](crate::Node::locators).
     ListenersChanged,
 }

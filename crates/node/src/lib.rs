@@ -20,6 +20,7 @@ mod dial;
 mod error;
 mod event;
 mod legacy;
+mod nat;
 mod node;
 mod session;
 mod swarm;
@@ -40,5 +41,6 @@ pub use crate::event::NodeEvent;
 pub use crate::legacy::{
     Confirmation, Legacy, LegacyBatch, LegacyPolicy, LegacySession, Px1Error, Px1Request,
 };
+pub use crate::nat::{NatConfig, Reachability, RelayLimits, RelayLoad, RelayPlace, RelayServe, RelayState};
 pub use crate::node::{Connected, Node, SkippedTransport};
 pub use crate::session::{InboundStream, SessionHandle, Stream, StreamReader, StreamWriter};

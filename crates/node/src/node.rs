@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::{Actor, Command, State};
 use crate::legacy::{LegacyPart, Switch, px1};
+use crate::nat::{NatPart, Policy, Reachability};
 use crate::{
     DialError, LegacyPolicy, LegacySession, NodeConfig, NodeEvent, Px1Error, SessionHandle, SessionOpenError,
     StartError, Transport,
@@ -74,7 +75,11 @@ impl Node {
         if let Some(legacy) = &config.legacy {
             switch.set(legacy.policy);
         }
-        let mut swarm = swarm::build(&key, &config.limits, &switch)?;
+        let policy = Arc::new(Policy::new(
+            config.nat.relay_serve,
+            config.nat.relay_limits.clone(),
+        ));
+        let mut swarm = swarm::build(&key, &config, &switch, &policy)?;
         let listening = swarm::listen(&mut swarm, &config)?;
 
         let (commands, command_receiver) = mpsc::channel(MAX_COMMANDS);
@@ -89,12 +94,14 @@ impl Node {
             events,
             view: Arc::clone(&view),
             gatekeeper,
+            nat: NatPart::new(&config.nat, policy, config.is_on_loopback()),
             legacy: config
                 .legacy
                 .map(|legacy| LegacyPart::new(legacy, Arc::clone(&switch))),
             limits: config.limits,
             state: State::new(),
         };
+        actor.begin_nat();
         actor.settle(listening.listeners).await;
         // Ends by itself when the last handle is gone; `close` waits for it.
         tokio::spawn(actor.run());
@@ -115,11 +122,12 @@ impl Node {
         &self.view.peer_id
     }
 
-    /// The addresses we listen on, one for each interface and transport, naming us: `/ip4/…/tcp/9000/p2p/…`.
-    /// TCP first, then QUIC, then WebSocket; loopback last. Empty after [`close`](Self::close).
+    /// The addresses that may lead here, naming us: `/ip4/…/tcp/9000/p2p/…`. Those known to work from the internet
+    /// come first, then those we listen on, one for each interface and transport, then those through relays, and
+    /// loopback last; of each kind TCP before QUIC before WebSocket. Empty after [`close`](Self::close).
     #[must_use]
     pub fn locators(&self) -> Vec<Locator> {
-        let mut locators = self.view.lock().listening.clone();
+        let mut locators = self.view.locators();
         locators.sort_by_key(|locator| {
             let text = locator.as_str();
             let transport = if text.contains("/quic-v1/") {
@@ -127,9 +135,24 @@ impl Node {
             } else {
                 2 * u8::from(text.contains("/ws/"))
             };
-            (locator.ip().is_some_and(|ip| ip.is_loopback()), transport)
+            let loopback = locator.ip().is_some_and(|ip| ip.is_loopback());
+            (loopback, locator.is_relayed(), transport)
         });
         locators
+    }
+
+    /// How this node can be reached from elsewhere, as far as is known.
+    #[must_use]
+    pub fn reachability(&self) -> Reachability {
+        self.view.lock().reachability.clone()
+    }
+
+    /// Tells which gateways are those of our contacts, and where they may be (at most 4096). Only theirs are found on
+    /// the local network, used as relays without being configured, and, with
+    /// [`RelayServe::Contacts`](crate::RelayServe::Contacts), given a place at ours. Replaces what was told before.
+    pub async fn set_contacts(&self, contacts: Vec<(PeerId, Vec<Locator>)>) {
+        // A node that is closed has no use for them.
+        let _ = self.commands.send(Command::SetContacts(contacts)).await;
     }
 
     /// The ways of listening that did not work out at the start.
@@ -284,6 +307,7 @@ struct Known {
     listening: Vec<Locator>,
     /// Connected peers and where they say they listen. As many as there may be connections.
     peers: HashMap<PeerId, Vec<Locator>>,
+    reachability: Reachability,
 }
 
 impl View {
@@ -296,6 +320,26 @@ impl View {
             listening.push(locator);
         }
         listening.len() != before
+    }
+
+    /// Changes the facts about how we can be reached.
+    pub(crate) fn reachable<T>(&self, change: impl FnOnce(&mut Reachability) -> T) -> T {
+        change(&mut self.lock().reachability)
+    }
+
+    /// Every address of ours, each once.
+    fn locators(&self) -> Vec<Locator> {
+        let known = self.lock();
+        let facts = &known.reachability;
+        let relayed = facts.placed().flat_map(|relay| &relay.locators);
+        let all = facts.public.iter().chain(&facts.mapped);
+        let mut locators = Vec::new();
+        for locator in all.chain(&known.listening).chain(relayed) {
+            if !locators.contains(locator) {
+                locators.push(locator.clone());
+            }
+        }
+        locators
     }
 
     /// A connection with this peer came about.

@@ -57,7 +57,7 @@ impl Actor {
                 return;
             }
         };
-        if let Some(context) = self.legacy_context(&id, peer.clone()) {
+        if let Some(context) = self.legacy_context(&id, peer.clone(), connection) {
             let task = task::dial(context, substream, local, reply);
             self.spawn(id, connection, Protocol::Legacy, false, task);
         }
@@ -90,7 +90,7 @@ impl Actor {
             }
             return;
         }
-        let Some(context) = self.legacy_context(&peer, name) else {
+        let Some(context) = self.legacy_context(&peer, name, connection) else {
             return;
         };
         if let Some(legacy) = &self.legacy {
@@ -100,10 +100,15 @@ impl Actor {
         }
     }
 
-    fn legacy_context(&self, peer: &PeerId, name: clawchat_types::PeerId) -> Option<LegacyContext> {
+    fn legacy_context(
+        &self,
+        peer: &PeerId,
+        name: clawchat_types::PeerId,
+        connection: ConnectionId,
+    ) -> Option<LegacyContext> {
         let legacy = self.legacy.as_ref()?;
         Some(LegacyContext {
-            context: self.context(name),
+            context: self.context(name, connection),
             local_node: address::node_id_of(self.swarm.local_peer_id())?,
             remote_node: address::node_id_of(peer),
             binding: legacy.switch.binding(),

@@ -73,6 +73,12 @@ impl SessionHandle {
         self.shared().parties.outbound
     }
 
+    /// Whether its connection goes through a relay. Stays so: a session does not change its connection.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        self.shared().parties.relayed
+    }
+
     /// Whether both handles mean the same session.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

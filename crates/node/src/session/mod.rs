@@ -51,7 +51,7 @@ pub(crate) mod testing {
             handshake::run(answerer, &mut far, clock, HANDSHAKE_DEADLINE),
         );
         let start = |(session, frames), io| {
-            let shared = Arc::new(Shared::new(session, "far".parse().unwrap()));
+            let shared = Arc::new(Shared::new(session, "far".parse().unwrap(), false));
             let handle = SessionHandle::new(Arc::clone(&shared));
             let (going_on, stop) = watch::channel(false);
             tokio::spawn(async move {

@@ -25,6 +25,7 @@ pub(super) struct Parties {
     pub(super) attestation: Vec<u8>,
     pub(super) peer: PeerId,
     pub(super) outbound: bool,
+    pub(super) relayed: bool,
 }
 
 /// The shared part of one session.
@@ -84,7 +85,7 @@ pub(super) enum Fed {
 
 impl Shared {
     /// Around a session that just began.
-    pub(super) fn new(session: Session, peer: PeerId) -> Self {
+    pub(super) fn new(session: Session, peer: PeerId, relayed: bool) -> Self {
         let parties = Parties {
             local: *session.local(),
             remote: *session.remote(),
@@ -92,6 +93,7 @@ impl Shared {
             attestation: session.remote_attestation().to_bytes(),
             peer,
             outbound: session.is_initiator(),
+            relayed,
         };
         let state = State {
             session,

@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) us: PeerId,
     pub(crate) peer: PeerId,
+    /// Whether the connection goes through a relay.
+    pub(crate) relayed: bool,
     pub(crate) notices: mpsc::Sender<Notice>,
     /// Becomes true when the node closes.
     pub(crate) stop: watch::Receiver<bool>,
@@ -80,7 +82,7 @@ pub(crate) async fn dial(
     };
     match result {
         Ok((io, session, frames)) => {
-            let shared = Arc::new(Shared::new(session, context.peer.clone()));
+            let shared = Arc::new(Shared::new(session, context.peer.clone(), context.relayed));
             let handle = SessionHandle::new(Arc::clone(&shared));
             context.authenticated().await;
             let _ = reply.send(Ok(handle));
@@ -122,7 +124,7 @@ pub(crate) async fn answer(
             return Outcome::Ended;
         }
     };
-    let shared = Arc::new(Shared::new(session, context.peer.clone()));
+    let shared = Arc::new(Shared::new(session, context.peer.clone(), context.relayed));
     let handle = SessionHandle::new(Arc::clone(&shared));
     context.authenticated().await;
     // The session runs while its owner is not ready to take it.

@@ -3,12 +3,17 @@
 //! A *stranger* is a connection without an authenticated session. It may stay for a while; and where a limit
 //! is reached, the oldest stranger goes so that a newcomer can come in. A newcomer is refused only when
 //! everybody else has a session.
+//!
+//! Three kinds of connections without a session are no strangers while they are of use: with a relay we rely on,
+//! with a relay that carries a circuit of ours, and with a gateway we are the relay of. What the last kind may take
+//! up is the relay's own business (`nat::Policy`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::future::Future as _;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use libp2p::core::Endpoint;
@@ -22,14 +27,26 @@ use tokio::time::{Instant, Sleep};
 
 use crate::Limits;
 use crate::address;
+use crate::nat::Policy;
 
+/// Addresses seen by peers that wait to be passed on.
+const MAX_OBSERVED: usize = 32;
 /// Connections that are being closed may exist beyond the limit, this many at most.
 const MAX_CLOSING: usize = 256;
 
 /// The behaviour. Comes first in the swarm's, so that nobody else knows of a connection that is refused here.
 pub(crate) struct Connections {
     limits: Limits,
+    policy: Arc<Policy>,
+    /// Listens on this machine only, so that its addresses are as good as any.
+    on_loopback: bool,
     known: HashMap<ConnectionId, Connection>,
+    /// Dials under way that we decided on ourselves; others go where a peer says.
+    ours: HashSet<ConnectionId>,
+    /// Relays we rely on.
+    relays: HashSet<PeerId>,
+    /// Addresses of ours, as peers saw them.
+    observed: VecDeque<Multiaddr>,
     /// Dials under way whose result nobody wants any more.
     unwanted: HashSet<ConnectionId>,
     closing: VecDeque<(PeerId, ConnectionId)>,
@@ -42,6 +59,12 @@ struct Connection {
     peer: PeerId,
     remote: Multiaddr,
     inbound: bool,
+    /// Whether it goes through a relay.
+    relayed: bool,
+    /// The relay it goes through, as far as its address tells.
+    relay: Option<PeerId>,
+    /// We dialed it from a port we listen on.
+    from_listener: bool,
     established: bool,
     closing: bool,
     /// Authenticated sessions on it.
@@ -61,14 +84,21 @@ enum Refusal {
     FullForPeer,
     #[error("another address of the peer was faster")]
     Unwanted,
+    #[error("not dialed: a peer named an address that is not a public one")]
+    NotPublic,
 }
 
 impl Connections {
-    /// Keeps to `limits`.
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// Keeps to `limits`, and asks `policy` whom we carry something for.
+    pub(crate) fn new(limits: Limits, policy: Arc<Policy>, on_loopback: bool) -> Self {
         Self {
             limits,
+            policy,
+            on_loopback,
             known: HashMap::new(),
+            ours: HashSet::new(),
+            relays: HashSet::new(),
+            observed: VecDeque::new(),
             unwanted: HashSet::new(),
             closing: VecDeque::new(),
             timer: None,
@@ -83,15 +113,70 @@ impl Connections {
         self.known
             .iter()
             .filter(|(_, connection)| connection.peer == *peer && connection.usable())
-            .max_by_key(|(_, connection)| (!address::is_relayed(&connection.remote), connection.order))
+            .max_by_key(|(_, connection)| (!connection.relayed, connection.order))
             .map(|(id, _)| *id)
     }
 
-    /// The IP address a connection comes from or goes to.
+    /// Whether there is a usable connection with `peer`: one through a relay, or a direct one.
+    pub(crate) fn has(&self, peer: &PeerId, relayed: bool) -> bool {
+        let of_kind = |known: &&Connection| known.peer == *peer && known.relayed == relayed;
+        self.known.values().filter(of_kind).any(Connection::usable)
+    }
+
+    /// Where we reached `peer` from a port we listen on: there, the routers between know that port.
+    pub(crate) fn dialed_from_listener(&self, peer: &PeerId) -> bool {
+        let mut of_peer = self.known.values().filter(|known| known.peer == *peer);
+        of_peer.any(|known| known.from_listener && known.usable())
+    }
+
+    /// Whether a connection goes through a relay.
+    pub(crate) fn is_relayed(&self, id: ConnectionId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.relayed)
+    }
+
+    /// The IP address a connection comes from or goes to; none through a relay.
     pub(crate) fn ip(&self, id: ConnectionId) -> Option<IpAddr> {
-        self.known
-            .get(&id)
-            .and_then(|connection| address::ip_of(&connection.remote))
+        self.known.get(&id).and_then(Connection::ip)
+    }
+
+    /// A dial we decided on ourselves is about to begin.
+    pub(crate) fn begin_dial(&mut self, id: ConnectionId) {
+        self.ours.insert(id);
+    }
+
+    /// From now on we rely on exactly these relays.
+    pub(crate) fn rely_on(&mut self, relays: HashSet<PeerId>) {
+        if self.relays != relays {
+            self.relays = relays;
+            self.reschedule();
+        }
+    }
+
+    /// What we carry for others changed.
+    pub(crate) fn carrying_changed(&mut self) {
+        self.reschedule();
+    }
+
+    /// A peer told where it saw us come from. From a port we listen on, that is where the next one may reach us, even
+    /// if it is another port.
+    pub(crate) fn observed(&mut self, id: ConnectionId, address: &Multiaddr) {
+        let telling = |known: &Connection| known.from_listener && !known.relayed;
+        if self.known.get(&id).is_some_and(telling) && self.observed.len() < MAX_OBSERVED {
+            self.observed.push_back(address.clone());
+            self.wake();
+        }
+    }
+
+    /// Closes every connection with a peer that has no session.
+    pub(crate) fn close_unused(&mut self, peer: &PeerId) {
+        let of_peer = |known: &Connection| known.peer == *peer && known.sessions == 0 && !known.relayed;
+        let unused: Vec<ConnectionId> = self
+            .known
+            .iter()
+            .filter(|(_, known)| of_peer(known))
+            .map(|(id, _)| *id)
+            .collect();
+        unused.into_iter().for_each(|id| self.close(id));
     }
 
     /// Gives a connection its full time again, because we have use for it.
@@ -134,8 +219,9 @@ impl Connections {
     }
 
     /// Makes room for a newcomer, or says that there is none.
-    fn admit(&mut self, peer: PeerId, remote: &Multiaddr, inbound: bool) -> Result<(), Refusal> {
-        let host = address::ip_of(remote).map(address::host_of);
+    fn admit(&mut self, newcomer: &Connection) -> Result<(), Refusal> {
+        let (peer, inbound, relayed) = (newcomer.peer, newcomer.inbound, newcomer.relayed);
+        let host = newcomer.host();
         let closing = self.known.values().filter(|known| known.closing).count();
         if closing >= MAX_CLOSING {
             return Err(Refusal::Full);
@@ -146,10 +232,12 @@ impl Connections {
                 .ok_or(Refusal::FullForPeer)?;
             self.evict(oldest, "its peer opened another connection");
         }
-        let same_host = |known: &Connection| known.inbound && known.is_stranger() && known.host() == host;
+        // Those who come through relays count as one host: nobody knows where they really are.
+        let same_host =
+            |known: &Connection| known.inbound && known.relayed == relayed && known.host() == host;
         if inbound
-            && host.is_some()
-            && self.count(same_host) >= self.limits.strangers_per_ip
+            && (host.is_some() || relayed)
+            && self.count(|known| same_host(known) && self.is_stranger(known)) >= self.limits.strangers_per_ip
             && let Some(oldest) = self.oldest_stranger(same_host)
         {
             self.evict(oldest, "too many strangers from one address");
@@ -171,7 +259,7 @@ impl Connections {
     fn oldest_stranger(&self, of: impl Fn(&Connection) -> bool) -> Option<ConnectionId> {
         self.known
             .iter()
-            .filter(|(_, known)| !known.closing && known.is_stranger() && of(known))
+            .filter(|(_, known)| !known.closing && self.is_stranger(known) && of(known))
             .min_by_key(|(_, known)| known.order)
             .map(|(id, _)| *id)
     }
@@ -183,24 +271,29 @@ impl Connections {
         self.close(id);
     }
 
-    fn enter(&mut self, id: ConnectionId, peer: PeerId, remote: &Multiaddr, inbound: bool) {
-        self.next += 1;
-        let connection = Connection {
-            peer,
-            remote: remote.clone(),
-            inbound,
-            established: false,
-            closing: false,
-            sessions: 0,
-            since: Instant::now(),
-            order: self.next,
+    /// Whether nothing keeps a connection but our patience.
+    fn is_stranger(&self, known: &Connection) -> bool {
+        let carries_ours = || {
+            let through = |circuit: &Connection| circuit.relay == Some(known.peer) && !circuit.closing;
+            self.relays.contains(&known.peer) || self.known.values().any(through)
         };
-        self.known.insert(id, connection);
+        let of_use = || !known.relayed && (carries_ours() || self.policy.carries(&known.peer, &known.remote));
+        known.sessions == 0 && !of_use()
+    }
+
+    fn enter(&mut self, id: ConnectionId, mut newcomer: Connection) -> Result<(), ConnectionDenied> {
+        self.ours.remove(&id);
+        self.admit(&newcomer).map_err(ConnectionDenied::new)?;
+        self.next += 1;
+        newcomer.order = self.next;
+        self.known.insert(id, newcomer);
         self.reschedule();
+        Ok(())
     }
 
     fn leave(&mut self, id: ConnectionId) {
         self.unwanted.remove(&id);
+        self.ours.remove(&id);
         self.known.remove(&id);
         self.reschedule();
     }
@@ -210,7 +303,7 @@ impl Connections {
         let next = self
             .known
             .values()
-            .filter(|known| known.is_stranger() && !known.closing);
+            .filter(|known| !known.closing && self.is_stranger(known));
         let next = next
             .map(|known| known.since)
             .min()
@@ -225,7 +318,7 @@ impl Connections {
         let overdue = self
             .known
             .iter()
-            .filter(|(_, known)| known.is_stranger() && now >= known.since + timeout);
+            .filter(|(_, known)| now >= known.since + timeout && self.is_stranger(known));
         let overdue: Vec<ConnectionId> = overdue.map(|(id, _)| *id).collect();
         for id in overdue {
             self.evict(id, "no session in time");
@@ -241,8 +334,26 @@ impl Connections {
 }
 
 impl Connection {
-    fn is_stranger(&self) -> bool {
-        self.sessions == 0
+    fn new(peer: PeerId, remote: &Multiaddr, local: Option<&Multiaddr>) -> Self {
+        // Who comes through a relay shows only its peer id; where we listened tells the rest.
+        let circuit = local.unwrap_or(remote);
+        Self {
+            peer,
+            remote: remote.clone(),
+            inbound: local.is_some(),
+            relayed: address::is_relayed(circuit),
+            relay: address::relay_of(circuit),
+            from_listener: false,
+            established: false,
+            closing: false,
+            sessions: 0,
+            since: Instant::now(),
+            order: 0,
+        }
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        address::ip_of(&self.remote).filter(|_| !self.relayed)
     }
 
     fn usable(&self) -> bool {
@@ -250,7 +361,7 @@ impl Connection {
     }
 
     fn host(&self) -> Option<IpAddr> {
-        address::ip_of(&self.remote).map(address::host_of)
+        self.ip().map(address::host_of)
     }
 }
 
@@ -262,12 +373,26 @@ impl NetworkBehaviour for Connections {
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(peer, remote, true).map_err(ConnectionDenied::new)?;
-        self.enter(id, peer, remote, true);
+        self.enter(id, Connection::new(peer, remote, Some(local)))?;
         Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: Option<PeerId>,
+        addresses: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let public = |address| address::is_public(address, self.on_loopback);
+        if self.ours.contains(&id) || addresses.iter().all(public) {
+            Ok(Vec::new())
+        } else {
+            Err(ConnectionDenied::new(Refusal::NotPublic))
+        }
     }
 
     fn handle_established_outbound_connection(
@@ -276,13 +401,20 @@ impl NetworkBehaviour for Connections {
         peer: PeerId,
         remote: &Multiaddr,
         _: Endpoint,
-        _: PortUse,
+        port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if self.unwanted.remove(&id) {
             return Err(ConnectionDenied::new(Refusal::Unwanted));
         }
-        self.admit(peer, remote, false).map_err(ConnectionDenied::new)?;
-        self.enter(id, peer, remote, false);
+        let from_listener = port == PortUse::Reuse;
+        let newcomer = Connection::new(peer, remote, None);
+        self.enter(
+            id,
+            Connection {
+                from_listener,
+                ..newcomer
+            },
+        )?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -310,6 +442,9 @@ impl NetworkBehaviour for Connections {
                 let connection = CloseConnection::One(id);
                 return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
             }
+            if let Some(address) = self.observed.pop_front() {
+                return Poll::Ready(ToSwarm::NewExternalAddrCandidate(address));
+            }
             match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
                 Some(Poll::Ready(())) => self.close_overdue(),
                 Some(Poll::Pending) | None => break,
@@ -323,6 +458,7 @@ impl NetworkBehaviour for Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{RelayLimits, RelayServe};
 
     struct Table {
         connections: Connections,
@@ -332,7 +468,11 @@ mod tests {
     impl Table {
         fn new(limits: Limits) -> Self {
             Self {
-                connections: Connections::new(limits),
+                connections: Connections::new(
+                    limits,
+                    Arc::new(Policy::new(RelayServe::Anyone, RelayLimits::default())),
+                    false,
+                ),
                 last: 0,
             }
         }
@@ -346,6 +486,20 @@ mod tests {
                 .handle_established_inbound_connection(id, peer, &local, &remote)?;
             self.connections.known.get_mut(&id).unwrap().established = true;
             Ok(id)
+        }
+
+        fn called_through(&mut self, relay: PeerId, peer: PeerId) -> ConnectionId {
+            self.last += 1;
+            let id = ConnectionId::new_unchecked(self.last);
+            let local = format!("/ip4/192.0.2.2/tcp/1/p2p/{relay}/p2p-circuit")
+                .parse()
+                .unwrap();
+            let remote = format!("/p2p/{peer}").parse().unwrap();
+            self.connections
+                .handle_established_inbound_connection(id, peer, &local, &remote)
+                .unwrap();
+            self.connections.known.get_mut(&id).unwrap().established = true;
+            id
         }
 
         fn with_session(&mut self, peer: PeerId, ip: &str) -> ConnectionId {
@@ -409,12 +563,66 @@ mod tests {
         let mut table = Table::new(Limits::default());
         let peer = PeerId::random();
         let direct = table.dialed_in(peer, "192.0.2.1").unwrap();
-        let relayed = table.dialed_in(peer, "192.0.2.2").unwrap();
-        let through = format!("/ip4/192.0.2.2/tcp/1/p2p/{}/p2p-circuit", PeerId::random());
-        table.connections.known.get_mut(&relayed).unwrap().remote = through.parse().unwrap();
+        let relayed = table.called_through(PeerId::random(), peer);
+        assert!(table.connections.is_relayed(relayed) && !table.connections.is_relayed(direct));
         assert_eq!(table.connections.best(&peer), Some(direct));
         table.connections.close(direct);
         assert_eq!(table.connections.best(&peer), Some(relayed));
+    }
+
+    #[tokio::test]
+    async fn what_carries_something_for_somebody_is_no_stranger() {
+        let mut table = Table::new(Limits::default());
+        let peer = PeerId::random();
+        let id = table.dialed_in(peer, "192.0.2.1").unwrap();
+        let is_stranger = |table: &Table| table.connections.is_stranger(&table.connections.known[&id]);
+        assert!(is_stranger(&table));
+        table.connections.rely_on(HashSet::from([peer]));
+        assert!(!is_stranger(&table));
+        table.connections.rely_on(HashSet::new());
+        assert!(is_stranger(&table));
+
+        let circuit = table.called_through(peer, PeerId::random());
+        assert!(!is_stranger(&table));
+        table.connections.close(circuit);
+        assert!(is_stranger(&table));
+    }
+
+    #[tokio::test]
+    async fn those_who_come_through_relays_are_one_host() {
+        let mut table = Table::new(Limits {
+            strangers_per_ip: 2,
+            ..Limits::default()
+        });
+        let direct = table.dialed_in(PeerId::random(), "192.0.2.1").unwrap();
+        let first = table.called_through(PeerId::random(), PeerId::random());
+        table.called_through(PeerId::random(), PeerId::random());
+        table.called_through(PeerId::random(), PeerId::random());
+        assert_eq!(table.evicted(), [first]);
+        assert!(!table.connections.known[&direct].closing);
+    }
+
+    #[tokio::test]
+    async fn where_peers_send_us_is_public_or_not_dialed() {
+        let mut table = Table::new(Limits::default());
+        let id = ConnectionId::new_unchecked(77);
+        let dial = |connections: &mut Connections, text: &str| {
+            let addresses = ["/ip4/198.51.100.1/tcp/9".parse().unwrap(), text.parse().unwrap()];
+            connections
+                .handle_pending_outbound_connection(id, None, &addresses, Endpoint::Dialer)
+                .is_ok()
+        };
+        let connections = &mut table.connections;
+        for inside in [
+            "/ip4/127.0.0.1/tcp/9",
+            "/ip4/10.0.0.1/tcp/9",
+            "/dns/localhost/tcp/9",
+        ] {
+            assert!(!dial(connections, inside), "{inside}");
+        }
+        assert!(dial(connections, "/ip4/198.51.100.2/udp/9/quic-v1"));
+        connections.begin_dial(id);
+        assert!(dial(connections, "/ip4/127.0.0.1/tcp/9"));
     }
 
     #[tokio::test]

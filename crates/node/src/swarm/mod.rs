@@ -15,10 +15,15 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{PeerId, Swarm, Transport as _, dns, identify, noise, ping, quic, tcp, websocket, yamux};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{
+    PeerId, Swarm, Transport as _, autonat, dcutr, dns, identify, mdns, noise, ping, quic, relay, tcp, upnp,
+    websocket, yamux,
+};
 
 use crate::legacy::Switch;
-use crate::{Limits, StartError};
+use crate::nat::{Candidates, Policy};
+use crate::{NodeConfig, StartError};
 
 pub(crate) use self::connections::Connections;
 pub(crate) use self::listen::listen;
@@ -29,8 +34,10 @@ pub(crate) use self::substreams::{
 /// How long the libp2p handshake of one connection may take, dialed or accepted.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a connection is pinged. Below 20 s: over QUIC, longer intervals than the peer's own make answers
-/// late. Failures mean nothing here; sessions watch for themselves whether their peer is alive.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// late. A failure counts only for relays we rely on; sessions watch for themselves whether their peer is alive.
+const PING_INTERVAL: Duration = Duration::from_secs(8);
+/// How long the answer to a ping may take. With the interval: how soon a relay that fell silent is replaced.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Substreams of any protocol on one TCP or WebSocket connection.
 const MAX_YAMUX_STREAMS: usize = 256;
 /// Substreams of any protocol that the peer may open on one QUIC connection.
@@ -49,6 +56,13 @@ pub(crate) struct Behaviour {
     pub(crate) substreams: substreams::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
+    pub(crate) relay_client: relay::client::Behaviour,
+    pub(crate) relay_server: Toggle<relay::Behaviour>,
+    pub(crate) hole_punching: Toggle<Candidates<dcutr::Behaviour>>,
+    pub(crate) reachable: Toggle<Candidates<autonat::v2::client::Behaviour>>,
+    pub(crate) dial_back: Toggle<autonat::v2::server::Behaviour>,
+    pub(crate) mapping: Toggle<upnp::tokio::Behaviour>,
+    pub(crate) neighbours: Toggle<mdns::tokio::Behaviour>,
 }
 
 /// The key pair that gives a node its peer id.
@@ -61,34 +75,64 @@ pub(crate) fn keypair(seed: &[u8; 32]) -> Result<Keypair, StartError> {
 /// A swarm that does not listen yet.
 pub(crate) fn build(
     key: &Keypair,
-    limits: &Limits,
+    config: &NodeConfig,
     legacy: &Arc<Switch>,
+    policy: &Arc<Policy>,
 ) -> Result<Swarm<Behaviour>, StartError> {
-    let gate = gate::Gate::new(transport(key)?, limits.pending_inbound);
+    let (limits, nat) = (&config.limits, &config.nat);
+    let us = key.public().to_peer_id();
+    let (circuits, relay_client) = relay::client::new(us);
+    let gate = gate::Gate::new(transport(key, circuits)?, limits.pending_inbound);
     let transport = gate.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer::BoundedClose::new(muxer))));
     let identify = identify::Config::new(PROTOCOL_FAMILY.to_owned(), key.public())
         .with_agent_version(format!("clawchat/{}", env!("CARGO_PKG_VERSION")))
         .with_push_listen_addr_updates(true)
         .with_cache_size(0);
+    let on_loopback = config.is_on_loopback();
+    let ping = ping::Config::new()
+        .with_interval(PING_INTERVAL)
+        .with_timeout(PING_TIMEOUT);
     let behaviour = Behaviour {
-        connections: Connections::new(limits.clone()),
+        connections: Connections::new(limits.clone(), Arc::clone(policy), on_loopback),
         substreams: substreams::Behaviour::new(limits.sessions_per_connection, Arc::clone(legacy)),
         identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+        ping: ping::Behaviour::new(ping),
+        relay_client,
+        relay_server: Policy::server(policy, us, &nat.relay_limits).into(),
+        hole_punching: nat
+            .hole_punching
+            .then(|| Candidates::new(dcutr::Behaviour::new(us), on_loopback))
+            .into(),
+        reachable: nat
+            .autonat
+            .then(|| Candidates::new(autonat::v2::client::Behaviour::default(), on_loopback))
+            .into(),
+        dial_back: nat.autonat.then(autonat::v2::server::Behaviour::default).into(),
+        mapping: nat.upnp.then(upnp::tokio::Behaviour::default).into(),
+        neighbours: nat.mdns.then(|| neighbours(us)).flatten().into(),
     };
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(limits.stranger_timeout)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING);
-    Ok(Swarm::new(
-        transport.boxed(),
-        behaviour,
-        key.public().to_peer_id(),
-        config,
-    ))
+    Ok(Swarm::new(transport.boxed(), behaviour, us, config))
 }
 
-/// TCP, WebSocket over TCP, and QUIC; names resolved for all of them.
-fn transport(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+/// Looks for gateways on the networks of this machine, where multicast works at all.
+fn neighbours(us: PeerId) -> Option<mdns::tokio::Behaviour> {
+    match mdns::tokio::Behaviour::new(mdns::Config::default(), us) {
+        Ok(behaviour) => Some(behaviour),
+        Err(error) => {
+            tracing::warn!(%error, "gateways on the local network are not looked for");
+            None
+        }
+    }
+}
+
+/// TCP, WebSocket over TCP, and QUIC, names resolved for all of them; and circuits through relays.
+fn transport(
+    key: &Keypair,
+    circuits: relay::client::Transport,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let noise = noise::Config::new(key).map_err(|error| StartError::System(error.to_string()))?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
 
@@ -112,14 +156,22 @@ fn transport(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartErro
         quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
     };
 
-    // WebSocket comes first and takes nothing else. Names are resolved around the other two together: what
-    // resolves names takes any address, so nothing behind it would ever be asked.
+    let over_circuits = circuits
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise.clone())
+        .multiplex(yamux())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+
+    // Circuits come first and take nothing else, then WebSocket, likewise. Names are resolved around the other two
+    // together: what resolves names takes any address, so nothing behind it would ever be asked.
     let plain = with_names(|| {
         over_tcp()
             .or_transport(over_quic())
             .map(|either, _| either.into_inner())
     });
-    let all = over_websocket
+    let all = over_circuits
+        .or_transport(over_websocket)
+        .map(|either, _| either.into_inner())
         .or_transport(plain)
         .map(|either, _| either.into_inner());
     Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT).boxed())

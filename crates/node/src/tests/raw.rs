@@ -1,5 +1,7 @@
 //! A libp2p peer that is no gateway: it does with connections and substreams what it likes.
 
+use std::sync::Arc;
+
 use clawchat_types::Locator;
 use futures::StreamExt as _;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
@@ -7,8 +9,9 @@ use libp2p::{PeerId, Swarm};
 use tokio::sync::oneshot;
 
 use super::support::{Gateway, within};
-use crate::Limits;
+use crate::nat::Policy;
 use crate::swarm::{self, Behaviour, BehaviourEvent, OpenError, Protocol, Substream};
+use crate::{NodeConfig, RelayLimits, RelayServe};
 
 /// The peer. Does nothing unless one of its functions is awaited.
 pub(super) struct Raw {
@@ -28,7 +31,13 @@ impl Raw {
     /// The same; `None` when it is refused.
     pub(super) async fn try_connect(seed: u8, to: &Locator) -> Option<Self> {
         let key = swarm::keypair(&[seed; 32]).expect("a key");
-        let swarm = swarm::build(&key, &Limits::default(), &std::sync::Arc::default()).expect("a swarm");
+        let swarm = swarm::build(
+            &key,
+            &NodeConfig::loopback([seed; 32]),
+            &Arc::default(),
+            &Arc::new(Policy::new(RelayServe::Off, RelayLimits::default())),
+        )
+        .expect("a swarm");
         let mut raw = Self {
             swarm,
             peer: None,

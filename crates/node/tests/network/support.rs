@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
 use clawchat_node::{
-    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Limits, Node, NodeConfig,
-    NodeEvent, SessionHandle, SessionOpenError, Stream,
+    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Limits, NatConfig, Node,
+    NodeConfig, NodeEvent, SessionHandle, SessionOpenError, Stream,
 };
 use clawchat_snap2p::clawchat1::Gate;
 use clawchat_testkit::{Person, attestation_from};
@@ -123,6 +123,25 @@ impl Gateway {
     /// The same with limits.
     pub(crate) async fn start_with(people: &[Person], limits: Limits) -> Self {
         Self::start_as(people, limits, LegacyPolicy::default()).await
+    }
+
+    /// The same with means to be reached.
+    pub(crate) async fn start_reachable(people: &[Person], nat: NatConfig, limits: Limits) -> Self {
+        let hosted = Arc::new(Hosted::new(people));
+        let config = NodeConfig {
+            nat,
+            limits,
+            ..config(people[0])
+        };
+        let (node, events) = Node::start(config, Arc::clone(&hosted) as _)
+            .await
+            .expect("free ports");
+        Self {
+            node,
+            events,
+            hosted,
+            people: people.to_vec(),
+        }
     }
 
     /// The same with a rule for peers of wire profile 1.0.

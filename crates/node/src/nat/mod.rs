@@ -1,0 +1,16 @@
+//! Being reachable behind routers: relays, hole punching, port mapping, neighbours, and being a relay.
+
+mod candidates;
+mod circuits;
+mod config;
+mod keeper;
+mod part;
+mod policy;
+mod reachability;
+
+pub(crate) use self::candidates::Candidates;
+pub(crate) use self::circuits::Circuit;
+pub use self::config::{NatConfig, RelayLimits, RelayServe};
+pub(crate) use self::part::NatPart;
+pub(crate) use self::policy::Policy;
+pub use self::reachability::{Reachability, RelayLoad, RelayPlace, RelayState};

@@ -1,0 +1,237 @@
+//! Peers that reach each other through relays, and what relays allow.
+
+use std::time::Duration;
+
+use clawchat_node::{
+    DialError, Limits, NatConfig, NodeEvent, Reachability, RelayLimits, RelayServe, RelayState,
+};
+use clawchat_testkit::Person::{self, Alice, Alice2, Bob, Carol, Dave};
+use clawchat_types::Locator;
+
+use crate::support::{Gateway, echo_one, within, works};
+
+/// How soon another relay has to be found when one dies.
+const FAILOVER: Duration = Duration::from_secs(15);
+
+/// A relay for anyone.
+async fn relay(person: Person) -> Gateway {
+    relay_for(person, RelayServe::Anyone, RelayLimits::default()).await
+}
+
+async fn relay_for(person: Person, relay_serve: RelayServe, relay_limits: RelayLimits) -> Gateway {
+    let nat = NatConfig {
+        relay_serve,
+        relay_limits,
+        ..NatConfig::off()
+    };
+    Gateway::start_reachable(&[person], nat, hasty()).await
+}
+
+/// Strangers go soon: what relays need must not be among them.
+fn hasty() -> Limits {
+    Limits {
+        stranger_timeout: Duration::from_millis(700),
+        ..Limits::default()
+    }
+}
+
+/// Somebody who wants to be reachable through these relays, or just to call others.
+async fn client(person: Person, relays: &[&Gateway], hole_punching: bool) -> Gateway {
+    let nat = NatConfig {
+        relays: relays.iter().map(|relay| relay.over("tcp").remove(0)).collect(),
+        hole_punching,
+        ..NatConfig::off()
+    };
+    Gateway::start_reachable(&[person], nat, hasty()).await
+}
+
+/// Waits for the facts to be so.
+async fn until(gateway: &mut Gateway, so: impl Fn(&Reachability) -> bool) -> Reachability {
+    within(async {
+        loop {
+            let facts = gateway.node.reachability();
+            if so(&facts) {
+                return facts;
+            }
+            gateway
+                .event(|event| matches!(event, NodeEvent::ReachabilityChanged))
+                .await;
+        }
+    })
+    .await
+}
+
+/// Waits for places at so many relays.
+async fn placed(gateway: &mut Gateway, places: usize) -> Reachability {
+    until(gateway, |facts| {
+        facts.placed().filter(|relay| !relay.locators.is_empty()).count() == places
+    })
+    .await
+}
+
+/// The addresses through relays.
+fn circuits(gateway: &Gateway) -> Vec<Locator> {
+    let mut locators = gateway.node.locators();
+    locators.retain(Locator::is_relayed);
+    locators
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_through_a_relay_and_outlives_the_patience_with_strangers() {
+    let carol = relay(Carol).await;
+    let mut alice = client(Alice, &[&carol], false).await;
+    let bob = client(Bob, &[], false).await;
+    placed(&mut alice, 1).await;
+
+    let connected = within(bob.node.connect(&circuits(&alice))).await.unwrap();
+    assert_eq!(&connected.peer, alice.node.peer_id());
+    assert!(connected.locator.is_relayed());
+    let ours = bob.open(&connected.peer, Some(Alice)).await.unwrap();
+    let theirs = alice.inbound().await;
+    assert!(ours.is_relayed() && theirs.is_relayed());
+    assert_eq!(carol.node.reachability().serving.unwrap().circuits, 1);
+    works(&ours, &theirs).await;
+
+    // Longer than strangers may stay; nothing else marks that moment.
+    tokio::time::sleep(3 * hasty().stranger_timeout).await;
+    works(&ours, &theirs).await;
+    assert!(!ours.is_closed());
+    assert_eq!(alice.node.reachability().placed().count(), 1);
+
+    // A stranger at the relay goes as ever.
+    let mut erin = Gateway::start_with(&[Dave], hasty()).await;
+    erin.connect(&carol).await;
+    erin.event(|event| matches!(event, NodeEvent::PeerDisconnected { .. }))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_relay_brought_together_gets_a_direct_connection() {
+    let carol = relay(Carol).await;
+    let mut alice = client(Alice, &[&carol], true).await;
+    let mut bob = client(Bob, &[&carol], true).await;
+    placed(&mut alice, 1).await;
+    placed(&mut bob, 1).await;
+
+    let peer = within(bob.node.connect(&circuits(&alice))).await.unwrap().peer;
+    let first = bob.open(&peer, Some(Alice)).await.unwrap();
+    let theirs = alice.inbound().await;
+    let upgraded = |event: &NodeEvent| matches!(event, NodeEvent::Upgraded { peer: with } if *with == peer);
+    if first.is_relayed() {
+        bob.event(upgraded).await;
+    }
+    let second = bob.open(&peer, Some(Alice)).await.unwrap();
+    assert!(!second.is_relayed(), "a direct connection is there");
+    works(&second, &alice.inbound().await).await;
+    assert_eq!(bob.node.reachability().punched, [peer]);
+    // What goes through the relay goes on until it is closed.
+    works(&first, &theirs).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_dies_is_replaced_in_time() {
+    let (carol, dave, erin) = (relay(Carol).await, relay(Dave).await, relay(Alice2).await);
+    let mut alice = client(Alice, &[&carol, &dave, &erin], false).await;
+    let facts = placed(&mut alice, 2).await;
+    assert_eq!(facts.relays[2].state, RelayState::Idle, "two are enough");
+
+    let bob = client(Bob, &[], false).await;
+    let through: Vec<Locator> = facts.relays[0].locators.clone();
+    let peer = within(bob.node.connect(&through)).await.unwrap().peer;
+    let ours = bob.open(&peer, Some(Alice)).await.unwrap();
+    let theirs = alice.inbound().await;
+    works(&ours, &theirs).await;
+
+    let died = tokio::time::Instant::now();
+    carol.node.close(Duration::from_secs(1)).await;
+    within(ours.closed()).await;
+    until(&mut alice, |facts| facts.relays[2].state == RelayState::Placed).await;
+    let again = within(bob.node.connect(&circuits(&alice))).await.unwrap();
+    let ours = bob.open(&again.peer, Some(Alice)).await.unwrap();
+    works(&ours, &alice.inbound().await).await;
+    assert!(died.elapsed() < FAILOVER, "{:?}", died.elapsed());
+    let trouble = alice.node.reachability().relays[0].trouble.clone();
+    assert!(trouble.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_for_contacts_takes_nobody_else_until_it_is_told() {
+    let carol = relay_for(Carol, RelayServe::Contacts, RelayLimits::default()).await;
+    let mut alice = client(Alice, &[&carol], false).await;
+    let facts = until(&mut alice, |facts| facts.relays[0].trouble.is_some()).await;
+    let trouble = facts.relays[0].trouble.clone().unwrap();
+    assert!(trouble.contains("contacts"), "{trouble}");
+    assert!(carol.node.reachability().serving.unwrap().refused >= 1);
+
+    let contact = (alice.node.peer_id().clone(), Vec::new());
+    carol.node.set_contacts(vec![contact]).await;
+    placed(&mut alice, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn contacts_that_offer_to_relay_are_used_without_being_configured() {
+    let carol = relay(Carol).await;
+    let mut alice = client(Alice, &[], false).await;
+    let contact = (carol.node.peer_id().clone(), carol.over("tcp"));
+    alice.node.set_contacts(vec![contact]).await;
+    let _session = alice.session(&carol).await;
+    let facts = placed(&mut alice, 1).await;
+    assert!(!facts.relays[0].configured);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_relay_says_so_and_so_does_one_without_the_peer() {
+    let limits = RelayLimits {
+        reservations: 1,
+        ..RelayLimits::default()
+    };
+    let carol = relay_for(Carol, RelayServe::Anyone, limits).await;
+    let mut alice = client(Alice, &[&carol], false).await;
+    placed(&mut alice, 1).await;
+    let mut bob = client(Bob, &[&carol], false).await;
+    let facts = until(&mut bob, |facts| facts.relays[0].trouble.is_some()).await;
+    let trouble = facts.relays[0].trouble.clone().unwrap();
+    assert!(trouble.contains("full"), "{trouble}");
+
+    let through = circuits(&alice)[0].to_string();
+    let bob_there = through.replace(alice.node.peer_id().as_str(), bob.node.peer_id().as_str());
+    let error = within(alice.node.connect(&[bob_there.parse().unwrap()]))
+        .await
+        .unwrap_err();
+    let DialError::Failed { attempts } = error else {
+        panic!("{error}")
+    };
+    assert!(attempts[0].reason.contains("no place"), "{}", attempts[0].reason);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_circuit_carries_as_much_as_the_relay_allows() {
+    let limits = RelayLimits {
+        circuit_bytes: 256 * 1024,
+        ..RelayLimits::default()
+    };
+    let carol = relay_for(Carol, RelayServe::Anyone, limits).await;
+    let mut alice = client(Alice, &[&carol], false).await;
+    let bob = client(Bob, &[], false).await;
+    placed(&mut alice, 1).await;
+    let peer = within(bob.node.connect(&circuits(&alice))).await.unwrap().peer;
+    let ours = bob.open(&peer, Some(Alice)).await.unwrap();
+    let theirs = alice.inbound().await;
+    works(&ours, &theirs).await;
+    tokio::spawn(async move { echo_one(&theirs).await });
+    let mut stream = ours.open_stream("echo").await.unwrap();
+    let cut = async {
+        for _ in 0..64 {
+            if stream.write_all(vec![7; 16 * 1024].into()).await.is_err() {
+                break;
+            }
+        }
+        ours.closed().await
+    };
+    within(cut).await;
+    // The place is still there, and so is a way in.
+    assert_eq!(alice.node.reachability().placed().count(), 1);
+    let again = within(bob.node.connect(&circuits(&alice))).await.unwrap().peer;
+    let ours = bob.open(&again, Some(Alice)).await.unwrap();
+    works(&ours, &alice.inbound().await).await;
+}
