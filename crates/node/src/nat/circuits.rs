@@ -41,14 +41,14 @@ struct Waiting {
 }
 
 impl Circuits {
-    /// One more waits. `connected` says whether its relay is. Gives it back when too many wait already.
-    pub(crate) fn wait(&mut self, circuit: Circuit, connected: bool, now: Instant) -> Result<(), Circuit> {
+    /// One more waits. `connected` says whether its relay is. Returns whether there was room.
+    pub(crate) fn wait(&mut self, circuit: Circuit, connected: bool, now: Instant) -> bool {
         if self.waiting.len() >= MAX_WAITING {
-            return Err(circuit);
+            return false;
         }
         let until = connected.then(|| now + IDENTIFY_WAIT);
         self.waiting.push(Waiting { circuit, until });
-        Ok(())
+        true
     }
 
     /// Whether this relay is being dialed.

@@ -133,12 +133,7 @@ impl Actor {
         let (relay, at) = (circuit.relay, circuit.at.clone());
         let connected = self.swarm.behaviour().connections.has(&relay, false);
         let dial = circuit.opts.connection_id();
-        if self
-            .nat
-            .circuits
-            .wait(circuit, connected, Instant::now())
-            .is_err()
-        {
+        if !self.nat.circuits.wait(circuit, connected, Instant::now()) {
             let reason = "too many circuits are being dialed".to_owned();
             self.state.dials.failed(dial, Failure::Other(reason));
             return;
@@ -347,13 +342,11 @@ impl Actor {
                 let reason = policy.why_refused(&src_peer_id);
                 tracing::info!(peer = %src_peer_id, %reason, "our relay gives it no place");
             }
-            relay::Event::ReservationClosed { src_peer_id } => {
-                // Said of every connection of the peer; only the last one ends the place for sure.
-                if !self.swarm.behaviour().connections.has(&src_peer_id, false) {
-                    policy.place_ended(&src_peer_id);
-                }
-            }
-            relay::Event::ReservationTimedOut { src_peer_id } => policy.place_ended(&src_peer_id),
+            // Said of every connection of the peer; only the last one ends the place for sure.
+            relay::Event::ReservationClosed { src_peer_id }
+                if self.swarm.behaviour().connections.has(&src_peer_id, false) => {}
+            relay::Event::ReservationClosed { src_peer_id }
+            | relay::Event::ReservationTimedOut { src_peer_id } => policy.place_ended(&src_peer_id),
             relay::Event::CircuitReqAccepted {
                 src_peer_id,
                 dst_peer_id,

@@ -1,5 +1,6 @@
 //! The libp2p swarm: transports, behaviours, and the ports it listens on.
 
+mod boxed;
 mod connections;
 mod gate;
 mod listen;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::Boxed;
+use libp2p::core::transport;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
@@ -25,6 +26,7 @@ use crate::legacy::Switch;
 use crate::nat::{Candidates, Policy};
 use crate::{NodeConfig, StartError};
 
+use self::boxed::Boxed;
 pub(crate) use self::connections::Connections;
 pub(crate) use self::listen::listen;
 pub(crate) use self::substreams::{
@@ -54,13 +56,13 @@ const PROTOCOL_FAMILY: &str = "clawchat/2.0.0";
 pub(crate) struct Behaviour {
     pub(crate) connections: Connections,
     pub(crate) substreams: substreams::Behaviour,
-    pub(crate) identify: identify::Behaviour,
+    pub(crate) identify: Boxed<identify::Behaviour>,
     pub(crate) ping: ping::Behaviour,
-    pub(crate) relay_client: relay::client::Behaviour,
-    pub(crate) relay_server: Toggle<relay::Behaviour>,
-    pub(crate) hole_punching: Toggle<Candidates<dcutr::Behaviour>>,
+    pub(crate) relay_client: Boxed<relay::client::Behaviour>,
+    pub(crate) relay_server: Toggle<Boxed<relay::Behaviour>>,
+    pub(crate) hole_punching: Toggle<Boxed<Candidates<dcutr::Behaviour>>>,
     pub(crate) reachable: Toggle<Candidates<autonat::v2::client::Behaviour>>,
-    pub(crate) dial_back: Toggle<autonat::v2::server::Behaviour>,
+    pub(crate) dial_back: Toggle<Boxed<autonat::v2::server::Behaviour>>,
     pub(crate) mapping: Toggle<upnp::tokio::Behaviour>,
     pub(crate) neighbours: Toggle<mdns::tokio::Behaviour>,
 }
@@ -95,19 +97,22 @@ pub(crate) fn build(
     let behaviour = Behaviour {
         connections: Connections::new(limits.clone(), Arc::clone(policy), on_loopback),
         substreams: substreams::Behaviour::new(limits.sessions_per_connection, Arc::clone(legacy)),
-        identify: identify::Behaviour::new(identify),
+        identify: Boxed(identify::Behaviour::new(identify)),
         ping: ping::Behaviour::new(ping),
-        relay_client,
-        relay_server: Policy::server(policy, us, &nat.relay_limits).into(),
+        relay_client: Boxed(relay_client),
+        relay_server: Policy::server(policy, us, &nat.relay_limits).map(Boxed).into(),
         hole_punching: nat
             .hole_punching
-            .then(|| Candidates::new(dcutr::Behaviour::new(us), on_loopback))
+            .then(|| Boxed(Candidates::new(dcutr::Behaviour::new(us), on_loopback)))
             .into(),
         reachable: nat
             .autonat
             .then(|| Candidates::new(autonat::v2::client::Behaviour::default(), on_loopback))
             .into(),
-        dial_back: nat.autonat.then(autonat::v2::server::Behaviour::default).into(),
+        dial_back: nat
+            .autonat
+            .then(|| Boxed(autonat::v2::server::Behaviour::default()))
+            .into(),
         mapping: nat.upnp.then(upnp::tokio::Behaviour::default).into(),
         neighbours: nat.mdns.then(|| neighbours(us)).flatten().into(),
     };
@@ -132,7 +137,7 @@ fn neighbours(us: PeerId) -> Option<mdns::tokio::Behaviour> {
 fn transport(
     key: &Keypair,
     circuits: relay::client::Transport,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+) -> Result<transport::Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let noise = noise::Config::new(key).map_err(|error| StartError::System(error.to_string()))?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
 
