@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use clawchat_node::Node;
 use clawchat_types::Locator;
 
-/// Where this gateway listens, the address most likely to work first: real interfaces before loopback, IPv4 before
-/// IPv6, TCP before QUIC before WebSocket. Link-local addresses are left out: without their interface they lead
-/// nowhere.
+/// Addresses through relays that have a place where only a few are shown.
+const RELAYED_AMONG_FEW: usize = 2;
+
+/// Where this gateway can be reached, the address most likely to work first: its own before those through relays,
+/// loopback last, TCP before QUIC before WebSocket, IPv4 before IPv6, those known to work from the internet before
+/// others. Link-local addresses are left out: without their interface they lead nowhere.
 pub(crate) fn of(node: &Node) -> Vec<Locator> {
     let mut locators = node.locators();
     locators.retain(|locator| !locator.ip().is_some_and(is_link_local));
@@ -15,7 +18,17 @@ pub(crate) fn of(node: &Node) -> Vec<Locator> {
     locators
 }
 
-fn rank(locator: &Locator) -> (bool, u8, bool) {
+/// The first `most` of them, but with room for two through relays: behind a router those are the ones that work.
+pub(crate) fn few(node: &Node, most: usize) -> Vec<Locator> {
+    let (relayed, direct): (Vec<Locator>, Vec<Locator>) = of(node).into_iter().partition(Locator::is_relayed);
+    let room = most.saturating_sub(relayed.len().min(RELAYED_AMONG_FEW));
+    let mut few: Vec<Locator> = direct.into_iter().take(room).collect();
+    few.extend(relayed.into_iter().take(most - few.len()));
+    few.sort_by_key(rank);
+    few
+}
+
+fn rank(locator: &Locator) -> (bool, bool, u8, bool) {
     let ip = locator.ip();
     let transport = match locator.as_str() {
         text if text.contains("/ws") => 2,
@@ -24,6 +37,7 @@ fn rank(locator: &Locator) -> (bool, u8, bool) {
     };
     (
         ip.is_some_and(|ip| ip.is_loopback()),
+        locator.is_relayed(),
         transport,
         ip.is_some_and(|ip| ip.is_ipv6()),
     )

@@ -177,6 +177,9 @@ pub(crate) async fn reload(gateway: &Gateway) -> Result<Value, Failure> {
             "the port changes with the next start of the daemon"
         );
     }
+    if config.nat() != owned.config.nat() {
+        warn!("relay, relays and nat change with the next start of the daemon");
+    }
     if config.network() != owned.config.network() {
         return Err(Failure::new(
             ErrorCode::WrongNetwork,

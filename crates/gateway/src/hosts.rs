@@ -233,6 +233,15 @@ impl Hosts {
         self.read().directory.get(principal).is_some()
     }
 
+    /// Whether the access list of `local` admits `remote` by name.
+    pub(crate) fn names(&self, local: &Principal, remote: &Principal) -> bool {
+        let inner = self.read();
+        let acl = inner.directory.get(local).map(|identity| &identity.acl);
+        acl.is_some_and(|acl| {
+            acl.allowed().contains(&AllowEntry::Principal(*remote)) && !acl.denied().contains(remote)
+        })
+    }
+
     /// Whether a message from another gateway reaches `to`.
     pub(crate) fn inbound_verdict(&self, from: &Principal, to: &Principal) -> Verdict {
         self.read().directory.inbound(from, to)

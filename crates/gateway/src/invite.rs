@@ -36,10 +36,7 @@ impl Invite {
 /// asking often does not scatter attestations.
 pub(crate) fn of(gateway: &Shared, hosted: &Hosted) -> Result<String, InviteError> {
     let now = clock::now().seconds();
-    let locators: Vec<Locator> = addresses::of(&gateway.node)
-        .into_iter()
-        .take(MAX_ADDRESSES)
-        .collect();
+    let locators = addresses::few(&gateway.node, MAX_ADDRESSES);
     let mut known = hosted.invite();
     match known.as_ref() {
         Some(invite) if invite.is_fresh(&locators, now) => Ok(invite.line.clone()),

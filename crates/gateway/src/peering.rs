@@ -23,6 +23,7 @@ use crate::delivery::{self, hurry};
 use crate::hints;
 use crate::hosted::{Event, Hosted};
 use crate::link::Link;
+use crate::nearer;
 use crate::peer_records::PeerTurn;
 use crate::sessions::ReachError;
 use crate::shared::{Gateway, Shared};
@@ -78,6 +79,7 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
     let stop = gateway.stop.clone();
     stop.run_until_cancelled(async {
         let mut noted: HashMap<PeerId, Instant> = HashMap::new();
+        let mut reported = String::new();
         while let Some(event) = events.recv().await {
             match event {
                 NodeEvent::Session(session) => adopt(&gateway, Link::Native(session)),
@@ -97,6 +99,9 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                         entry.insert(Instant::now());
                     }
                 }
+                NodeEvent::Upgraded { peer } => nearer::go_over(&gateway, peer),
+                NodeEvent::Neighbour { peer } => nearer::greet(&gateway, &peer),
+                NodeEvent::ReachabilityChanged => nearer::report(&gateway, &mut reported),
                 _ => {}
             }
         }

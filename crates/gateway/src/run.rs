@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clawchat_identity::Identity;
 use clawchat_ipc::{BindError, CLOSE_LIMIT, ErrorCode, Failure, Secret, Server};
-use clawchat_node::{Legacy, Limits, Node, NodeConfig, NodeEvent};
+use clawchat_node::{Legacy, Limits, NatConfig, Node, NodeConfig, NodeEvent, RelayServe};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
@@ -17,7 +17,8 @@ use tracing::{info, warn};
 
 use crate::addresses;
 use crate::api::Api;
-use crate::config::{ConfigError, ConfiguredLimits, GatewayConfig};
+use crate::config::{ConfigError, ConfiguredLimits, GatewayConfig, NatSettings, ServeRelay};
+use crate::contacts;
 use crate::delivery::LongMessages;
 use crate::hints::Hints;
 use crate::home::{Home, PidFile, Purpose};
@@ -157,6 +158,7 @@ impl Gateway {
 
         let mut node_config = NodeConfig::new(*key.seed(), port);
         node_config.limits = limits(config.limits());
+        node_config.nat = nat(config.nat());
         let gate: Arc<Hosts> = Arc::clone(&hosts);
         node_config.legacy = config.network().map(|network| Legacy {
             gate,
@@ -229,6 +231,7 @@ impl Gateway {
             _pid_file,
         } = self;
         shared.tasks.spawn(peering::run(Arc::clone(&shared), events));
+        shared.tasks.spawn(contacts::keep(Arc::clone(&shared)));
         shared.tasks.spawn(follow(Arc::clone(&shared), reloads));
         let closing = shared.stop_requested.clone();
         let serving = tokio::spawn(server.serve(Api::new(Arc::clone(&shared)), closing.cancelled_owned()));
@@ -362,6 +365,24 @@ fn limits(configured: ConfiguredLimits) -> Limits {
         strangers_per_ip: or(configured.connections_per_ip, defaults.strangers_per_ip),
         pending_inbound: or(configured.pending_connections, defaults.pending_inbound),
         ..defaults
+    }
+}
+
+/// The operator's settings for being reached, in the node's words.
+fn nat(configured: &NatSettings) -> NatConfig {
+    NatConfig {
+        mdns: configured.mdns,
+        upnp: configured.upnp,
+        autonat: configured.autonat,
+        hole_punching: configured.hole_punching,
+        relays: configured.relays.clone(),
+        relay_serve: match configured.relay_serve {
+            ServeRelay::Off => RelayServe::Off,
+            ServeRelay::Contacts => RelayServe::Contacts,
+            ServeRelay::Anyone => RelayServe::Anyone,
+        },
+        external: configured.external.clone(),
+        ..NatConfig::default()
     }
 }
 

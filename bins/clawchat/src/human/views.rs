@@ -228,6 +228,8 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
         row(&mut rows, name, answer.get(field));
     }
     addresses(&mut rows, answer);
+    let reach = answer.get("nat").and_then(|nat| nat.get("summary"));
+    row(&mut rows, "Reachable", reach);
     row(&mut rows, "Received", answer.get("inboxCount"));
     row(&mut rows, "Sent", answer.get("outboxCount"));
     for (index, identity) in list(answer.get("loadedIdentities").unwrap_or(&Value::Null)).enumerate() {
@@ -460,6 +462,7 @@ mod tests {
         let running = daemon_status(&json!({
             "running": true, "principal": "stacks:STA", "peerId": "12D3", "p2pPort": 9000, "multiaddrs": ["/a", "/b"],
             "connectedPeers": [], "inboxCount": 1, "outboxCount": 2, "version": "0.1.0",
+            "nat": {"reachability": "relayed", "summary": "reachable through one relay"},
             "loadedIdentities": [{"principal": "stacks:STA", "nick": "alice"}, {"principal": "stacks:STB"}],
         }));
         assert_eq!(
@@ -470,6 +473,7 @@ mod tests {
              Peer id     12D3\n\
              Port        9000\n\
              Addresses   /a\n            /b\n\
+             Reachable   reachable through one relay\n\
              Received    1\n\
              Sent        2\n\
              Identities  alice  stacks:STA\n            -  stacks:STB\n\

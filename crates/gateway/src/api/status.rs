@@ -4,7 +4,7 @@ use clawchat_ipc::{ErrorCode, Failure};
 use serde_json::{Value, json};
 
 use super::{Api, storage};
-use crate::{addresses, invite};
+use crate::{addresses, invite, reach_words};
 
 impl Api {
     /// As in the TypeScript version an unknown `as` is no error here: its principal reads `unknown` and its
@@ -29,8 +29,7 @@ impl Api {
             "skippedTransports": gateway.node.skipped().iter().map(|skipped| json!({
                 "transport": skipped.transport.to_string(), "reason": skipped.reason,
             })).collect::<Vec<_>>(),
-            // How this gateway looks from outside is not probed; only what it listens on is known.
-            "nat": { "reachability": "unknown" },
+            "nat": reach_words::value(&gateway.node.reachability()),
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
         });

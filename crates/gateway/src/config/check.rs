@@ -8,6 +8,7 @@ use clawchat_types::{Nick, NickError};
 use serde_json::{Map, Value};
 
 use super::document::{key, shown};
+use super::nat::{NatSettings, nat};
 use super::place::{KeyPath, line_of};
 use super::wake::{WakeConfig, wake};
 use super::{
@@ -123,6 +124,7 @@ fn check(value: Value) -> Result<GatewayConfig, Problem> {
         limits: own.limits,
         legacy_peers: own.legacy_peers,
         wake: own.wake,
+        nat: own.nat,
         warnings,
     })
 }
@@ -279,6 +281,7 @@ struct OwnKeys {
     limits: ConfiguredLimits,
     legacy_peers: LegacyPeers,
     wake: WakeConfig,
+    nat: NatSettings,
 }
 
 /// Checks the keys that only we have, and puts those of identities into `identities`.
@@ -292,6 +295,7 @@ fn own_keys(
     let limits = limits(root, document)?;
     let legacy_peers = legacy_peers(root, document)?;
     let wake = wake(root, document, &WakeConfig::default(), warnings)?;
+    let nat = nat(root, document, visibility == Visibility::Stealth, warnings)?;
     let entries = document.get(key::IDENTITIES).and_then(Value::as_array);
     for (index, (entry, identity)) in entries.into_iter().flatten().zip(identities).enumerate() {
         let at = root.key(key::IDENTITIES).index(index);
@@ -312,6 +316,7 @@ fn own_keys(
         limits,
         legacy_peers,
         wake,
+        nat,
     })
 }
 

@@ -16,6 +16,9 @@ pub(super) mod key {
     pub(in crate::config) const ALLOWED: &str = "allowedRemotePeers";
     pub(in crate::config) const DENIED: &str = "deniedPeers";
     pub(in crate::config) const LEGACY_PEERS: &str = "legacyPeers";
+    pub(in crate::config) const RELAY: &str = "relay";
+    pub(in crate::config) const RELAYS: &str = "relays";
+    pub(in crate::config) const NAT: &str = "nat";
     pub(in crate::config) const OWN_WAKE: &str = "wake";
     pub(in crate::config) const WAKE: &str = "openclawWake";
 }

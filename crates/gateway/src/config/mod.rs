@@ -8,10 +8,13 @@
 //! accepts and we cannot use (a principal that is not an address, a nickname beyond 64 characters, a port with
 //! a fraction, an identity of the other network) is kept in the file and reported by
 //! [`GatewayConfig::warnings`]. On top of its keys there are ours, all optional: `visibility` and `wake` (whole
-//! gateway and per identity), `limits`, `legacyPeers`, and per identity `deniedPeers`:
+//! gateway and per identity), `limits`, `legacyPeers`, `relay`, `relays`, `nat`, and per identity `deniedPeers`:
 //!
 //! ```json
 //! "legacyPeers": "bound",
+//! "relay": { "serve": "contacts" },
+//! "relays": ["/ip4/198.51.100.7/tcp/9000/p2p/12D3KooW…"],
+//! "nat": { "mdns": true, "upnp": true, "autonat": true, "holePunching": true, "external": ["/ip4/203.0.113.5/tcp/9000"] },
 //! "wake": {
 //!   "urgentFrom": "peers",
 //!   "openclaw": "/opt/openclaw/bin/openclaw",
@@ -23,11 +26,12 @@
 //! `legacyPeers` is [`LegacyPeers`]: "bound" (default), "unbound" or "off". `wake` is [`WakeConfig`]: `urgentFrom` is
 //! "peers" (default), "anyone", "nobody" or an array of principals; `openclaw`, `command` and `webhook` (with `url`
 //! and `token` or `tokenFile`) are absent by default. In an identity's entry, `wake` replaces what it names for that
-//! identity, and `null` takes it away.
+//! identity, and `null` takes it away. `relay`, `relays` and `nat` are [`NatSettings`].
 
 mod check;
 mod document;
 mod edit;
+mod nat;
 mod place;
 mod wake;
 
@@ -40,6 +44,7 @@ use serde_json::{Map, Value};
 use crate::home::{self, Home, HomeError, HomeLock};
 
 pub use self::edit::{EditError, NewIdentity};
+pub use self::nat::{MAX_NAT_ADDRESSES, NatSettings, ServeRelay};
 pub use self::place::{KeyPath, Step};
 pub(crate) use self::wake::is_token;
 pub use self::wake::{
@@ -63,6 +68,7 @@ pub struct GatewayConfig {
     limits: ConfiguredLimits,
     legacy_peers: LegacyPeers,
     wake: WakeConfig,
+    nat: NatSettings,
     warnings: Vec<String>,
 }
 
@@ -76,6 +82,7 @@ impl fmt::Debug for GatewayConfig {
             .field("limits", &self.limits)
             .field("legacy_peers", &self.legacy_peers)
             .field("wake", &self.wake)
+            .field("nat", &self.nat)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
@@ -152,6 +159,12 @@ impl GatewayConfig {
     #[must_use]
     pub fn wake(&self) -> &WakeConfig {
         &self.wake
+    }
+
+    /// The `relay`, `relays` and `nat` of the file.
+    #[must_use]
+    pub fn nat(&self) -> &NatSettings {
+        &self.nat
     }
 
     /// What is accepted in the file but not used, or not as written: one sentence each.
