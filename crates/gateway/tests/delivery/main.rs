@@ -7,6 +7,7 @@ mod contents;
 mod disk;
 mod legacy;
 mod reading;
+mod relays;
 mod restarts;
 mod routes;
 mod rules;

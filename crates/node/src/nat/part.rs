@@ -267,7 +267,7 @@ impl Actor {
         if address::is_relayed(&address)
             || part.external.contains(&address)
             || part.mapped.contains(&address)
-            || !address::ip_of(&address).is_some_and(|ip| address::is_usable(ip, true))
+            || !address::is_public(&address, part.on_loopback)
         {
             return;
         }

@@ -3,6 +3,7 @@
 
 mod dialing;
 mod legacy;
+mod reach;
 mod relays;
 mod sessions;
 mod streams;

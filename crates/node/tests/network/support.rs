@@ -127,12 +127,17 @@ impl Gateway {
 
     /// The same with means to be reached.
     pub(crate) async fn start_reachable(people: &[Person], nat: NatConfig, limits: Limits) -> Self {
-        let hosted = Arc::new(Hosted::new(people));
         let config = NodeConfig {
             nat,
             limits,
             ..config(people[0])
         };
+        Self::start_configured(people, config).await
+    }
+
+    /// The same with a configuration, without wire profile 1.0.
+    pub(crate) async fn start_configured(people: &[Person], config: NodeConfig) -> Self {
+        let hosted = Arc::new(Hosted::new(people));
         let (node, events) = Node::start(config, Arc::clone(&hosted) as _)
             .await
             .expect("free ports");

@@ -1,0 +1,117 @@
+//! Gateways that reach each other through a third one.
+
+use clawchat_testkit::Person::{self, Alice, Bob, Carol};
+use serde_json::{Value, json};
+
+use crate::common::{Caller, Gate, eventually};
+
+/// A gateway with these keys in its configuration, that asks no router and no neighbours.
+async fn gate(person: Person, keys: impl FnOnce(&Gate) -> Value) -> Gate {
+    let mut gate = Gate::set_up(&[person]);
+    let keys = keys(&gate);
+    gate.edit(|config| {
+        config["nat"] = json!({"mdns": false, "upnp": false});
+        for (key, value) in keys.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+    });
+    gate.start().await;
+    gate
+}
+
+/// A relay that knows its own address.
+async fn relay(person: Person, serve: &str) -> Gate {
+    gate(person, |gate| {
+        let external = format!("/ip4/127.0.0.1/tcp/{}", port(gate));
+        json!({"relay": {"serve": serve},
+               "nat": {"mdns": false, "upnp": false, "external": [external]}})
+    })
+    .await
+}
+
+fn port(gate: &Gate) -> String {
+    gate.address().rsplit(':').next().unwrap().to_owned()
+}
+
+async fn peer_id(caller: &Caller) -> String {
+    let status = caller.ok(json!({"cmd": "status"})).await;
+    status["peerId"].as_str().unwrap().to_owned()
+}
+
+async fn behind(person: Person, relay: &Gate, at_relay: &Caller) -> Gate {
+    let address = format!(
+        "/ip4/127.0.0.1/tcp/{}/p2p/{}",
+        port(relay),
+        peer_id(at_relay).await
+    );
+    gate(person, |_| json!({"relays": [address]})).await
+}
+
+/// Waits until the gateway is reachable through a relay, and gives its address there.
+async fn circuit(caller: &Caller) -> String {
+    eventually("a place at the relay", async || {
+        let status = caller.ok(json!({"cmd": "status"})).await;
+        let nat = &status["nat"];
+        (nat["reachability"] == "relayed").then_some(())?;
+        assert_eq!(nat["summary"], "reachable through one relay");
+        let address = nat["relays"][0]["multiaddrs"][0].as_str()?;
+        assert!(
+            status["multiaddrs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|known| known == address)
+        );
+        Some(address.to_owned())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_go_through_a_relay_and_then_over_the_direct_connection() {
+    let c = relay(Carol, "anyone").await;
+    let carol = c.caller(Carol);
+    let (a, b) = tokio::join!(behind(Alice, &c, &carol), gate(Bob, |_| json!({})));
+    let (alice, bob) = (a.caller(Alice), b.caller(Bob));
+    let address = circuit(&alice).await;
+    bob.ok(json!({"cmd": "peer_add", "principal": Alice.principal().to_string(), "address": address}))
+        .await;
+    bob.deliver(Alice.principal(), "through carol").await;
+    let load = async || carol.ok(json!({"cmd": "status"})).await["nat"]["relay"].clone();
+    let carried = load().await;
+    assert_eq!(
+        (&carried["ready"], &carried["reservations"]),
+        (&json!(true), &json!(1))
+    );
+    assert_eq!(carried["circuits"], 1);
+
+    // A direct connection turns up, and the circuit is given back once nothing goes through it any more.
+    bob.ok(json!({"cmd": "connect", "multiaddr": a.address()})).await;
+    bob.deliver(Alice.principal(), "directly").await;
+    alice.deliver(Bob.principal(), "and back").await;
+    eventually("the end of the circuit", async || {
+        (load().await["circuits"] == 0).then_some(())
+    })
+    .await;
+    bob.deliver(Alice.principal(), "still there").await;
+    assert_eq!(alice.texts().await, ["through carol", "directly", "still there"]);
+    assert_eq!(bob.texts().await, ["and back"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_for_contacts_serves_whom_its_operator_added() {
+    let c = relay(Carol, "contacts").await;
+    let carol = c.caller(Carol);
+    let a = behind(Alice, &c, &carol).await;
+    let alice = a.caller(Alice);
+    let refusal = eventually("a refusal", async || {
+        let status = alice.ok(json!({"cmd": "status"})).await;
+        let reason = &status["nat"]["relays"][0]["reason"];
+        Some(reason.as_str()?.to_owned())
+    })
+    .await;
+    assert!(refusal.contains("contacts"), "{refusal}");
+    carol.knows(Alice, &a).await;
+    carol.deliver(Alice.principal(), "you are welcome").await;
+    circuit(&alice).await;
+}
