@@ -31,7 +31,6 @@ use crate::{DialError, LegacySession, Limits, NodeEvent, SessionHandle, SessionO
 const MAX_WAITING_EVENTS: usize = 1024;
 /// How long the start waits for the addresses of its listeners.
 const FIRST_ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How long goodbyes may take when nobody asked for them: every handle was just dropped.
 const DROPPED_LIMIT: Duration = Duration::from_secs(1);
 
@@ -483,25 +482,6 @@ impl Actor {
         self.perform(tasks);
     }
 
-    /// Events of the parts that make us reachable.
-    fn on_nat_event(&mut self, event: BehaviourEvent) {
-        match event {
-            BehaviourEvent::Ping(event) => self.nat_ping(&event),
-            BehaviourEvent::RelayClient(event) => self.nat_relay_client(&event),
-            BehaviourEvent::RelayServer(event) => self.nat_relay_server(event),
-            BehaviourEvent::HolePunching(event) => self.nat_punching(&event),
-            BehaviourEvent::Reachable(event) => self.nat_tried(event),
-            BehaviourEvent::DialBack(event) => {
-                tracing::debug!(peer = %event.client, address = %event.tested_addr, "tried for a peer");
-            }
-            BehaviourEvent::Mapping(event) => self.nat_mapping(event),
-            BehaviourEvent::Neighbours(event) => self.nat_neighbours(event),
-            BehaviourEvent::Connections(never) => match never {},
-            BehaviourEvent::Substreams(event) => self.on_substream(event),
-            BehaviourEvent::Identify(event) => self.on_identify(event),
-        }
-    }
-
     fn on_disconnected(&mut self, peer: &PeerId) {
         if let Some(peer) = address::from_libp2p(peer) {
             self.view.disconnected(&peer);
@@ -523,7 +503,7 @@ impl Actor {
         }
     }
 
-    fn on_identify(&mut self, event: identify::Event) {
+    pub(crate) fn on_identify(&mut self, event: identify::Event) {
         let identify::Event::Received {
             connection_id,
             peer_id,
@@ -545,7 +525,7 @@ impl Actor {
         }
     }
 
-    fn on_substream(&mut self, event: SubstreamEvent) {
+    pub(crate) fn on_substream(&mut self, event: SubstreamEvent) {
         match event {
             SubstreamEvent::Inbound {
                 peer,

@@ -3,6 +3,8 @@
 mod candidates;
 mod circuits;
 mod config;
+mod events;
+mod facts;
 mod keeper;
 mod part;
 mod policy;

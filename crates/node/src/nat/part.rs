@@ -1,57 +1,53 @@
 //! What the node's task does about being reachable.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clawchat_types::{Locator, UnixSeconds};
+use clawchat_types::Locator;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::{Multiaddr, PeerId, TransportError, autonat, dcutr, identify, mdns, ping, relay, upnp};
+use libp2p::{Multiaddr, PeerId, TransportError, identify, relay};
 use tokio::time::Instant;
 
 use super::circuits::{Circuit, Circuits};
 use super::config::NatConfig;
-use super::keeper::{Keeper, Standing, Task};
+use super::facts::refusal_in_words;
+use super::keeper::{Keeper, Task};
 use super::policy::Policy;
-use super::reachability::{Reachability, RelayPlace, RelayState};
 use crate::actor::Actor;
 use crate::dial::{self, Failure};
 use crate::{NodeEvent, address};
 
 /// Addresses of one kind that are kept of ourselves.
-const MAX_OWN: usize = 16;
+pub(super) const MAX_OWN: usize = 16;
 /// Addresses of ours through one relay.
 const MAX_THROUGH_RELAY: usize = 4;
-/// Addresses of one neighbour that are tried.
-const MAX_NEIGHBOUR_ADDRESSES: usize = 8;
-/// How long a neighbour that did not answer is left alone.
-const NEIGHBOUR_PAUSE: Duration = Duration::from_secs(30);
 /// Contacts known at a time.
 const MAX_CONTACTS: usize = 4096;
 
 /// What it has for that.
 pub(crate) struct NatPart {
-    hole_punching: bool,
+    pub(super) hole_punching: bool,
     /// Listens on this machine only, so that its addresses are as good as any.
-    on_loopback: bool,
-    policy: Arc<Policy>,
-    keeper: Keeper,
-    circuits: Circuits,
-    contacts: HashMap<PeerId, Vec<Multiaddr>>,
+    pub(super) on_loopback: bool,
+    pub(super) policy: Arc<Policy>,
+    pub(super) keeper: Keeper,
+    pub(super) circuits: Circuits,
+    pub(super) contacts: HashMap<PeerId, Vec<Multiaddr>>,
     /// Connected peers that told where they see us.
-    identified: HashSet<PeerId>,
-    external: Vec<Multiaddr>,
-    confirmed: Vec<Multiaddr>,
-    mapped: Vec<Multiaddr>,
-    failed: VecDeque<Multiaddr>,
-    mapping_trouble: Option<String>,
-    through_relays: Vec<(PeerId, Locator)>,
-    punched: HashSet<PeerId>,
+    pub(super) identified: HashSet<PeerId>,
+    pub(super) external: Vec<Multiaddr>,
+    pub(super) confirmed: Vec<Multiaddr>,
+    pub(super) mapped: Vec<Multiaddr>,
+    pub(super) failed: VecDeque<Multiaddr>,
+    pub(super) mapping_trouble: Option<String>,
+    pub(super) through_relays: Vec<(PeerId, Locator)>,
+    pub(super) punched: HashSet<PeerId>,
     /// Neighbours dialed, and when.
-    neighbours: HashMap<PeerId, Instant>,
+    pub(super) neighbours: HashMap<PeerId, Instant>,
 }
 
 impl NatPart {
@@ -87,7 +83,7 @@ impl NatPart {
         self.keeper.next_deadline().into_iter().chain(circuits).min()
     }
 
-    fn is_public(&self) -> bool {
+    pub(super) fn is_public(&self) -> bool {
         !(self.external.is_empty() && self.confirmed.is_empty() && self.mapped.is_empty())
     }
 }
@@ -248,8 +244,21 @@ impl Actor {
         self.nat_changed();
     }
 
-    /// A new address of this machine. A relay on a machine that has a public one needs nobody to confirm it.
+    /// A new address of this machine, or one that is gone. A relay on a machine that has a public one needs nobody to
+    /// confirm it. What peers confirmed before this machine moved is no longer so.
     pub(crate) fn nat_own_address(&mut self, address: &Multiaddr, added: bool) {
+        if !added {
+            let (moved, gone) = (address::ip_of(address), &mut self.nat.confirmed);
+            let is_void = |known: &mut Multiaddr| match (moved, address::ip_of(known)) {
+                (Some(IpAddr::V4(_)), Some(IpAddr::V4(_))) => true,
+                (moved, known) => moved == known,
+            };
+            let void: Vec<Multiaddr> = gone.extract_if(.., is_void).collect();
+            for known in void {
+                self.swarm.remove_external_address(&known);
+            }
+            self.tend_nat();
+        }
         if !self.nat.policy.serves() || !address::is_public(address, self.nat.on_loopback) {
             return;
         }
@@ -258,6 +267,7 @@ impl Actor {
         } else {
             self.swarm.remove_external_address(address);
         }
+        self.nat_external(address, added);
     }
 
     /// libp2p takes an address of ours for reachable, or does not any more.
@@ -303,173 +313,6 @@ impl Actor {
         self.tend_nat();
     }
 
-    /// A ping was answered, or not. A relay we rely on must answer.
-    pub(crate) fn nat_ping(&mut self, event: &ping::Event) {
-        let silent = matches!(event.result, Err(ping::Failure::Timeout));
-        let connections = &mut self.swarm.behaviour_mut().connections;
-        if silent && self.nat.keeper.has_place(&event.peer) && !connections.is_relayed(event.connection) {
-            tracing::info!(relay = %event.peer, "the relay does not answer any more");
-            connections.close(event.connection);
-        }
-    }
-
-    /// Our side of circuits and places.
-    pub(crate) fn nat_relay_client(&mut self, event: &relay::client::Event) {
-        match event {
-            relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } => {
-                if self.nat.keeper.placed(relay_peer_id) {
-                    tracing::info!(relay = %relay_peer_id, "reachable through this relay");
-                }
-                self.tend_nat();
-            }
-            relay::client::Event::OutboundCircuitEstablished { relay_peer_id, .. } => {
-                tracing::debug!(relay = %relay_peer_id, "a circuit to a peer");
-            }
-            relay::client::Event::InboundCircuitEstablished { src_peer_id, .. } => {
-                tracing::debug!(peer = %src_peer_id, "a circuit from a peer");
-            }
-        }
-    }
-
-    /// What others do with our relay.
-    pub(crate) fn nat_relay_server(&mut self, event: relay::Event) {
-        let policy = &self.nat.policy;
-        match event {
-            relay::Event::ReservationReqAccepted { src_peer_id, renewed } => {
-                tracing::debug!(peer = %src_peer_id, renewed, "has a place at our relay");
-            }
-            relay::Event::ReservationReqDenied { src_peer_id, .. } => {
-                let reason = policy.why_refused(&src_peer_id);
-                tracing::info!(peer = %src_peer_id, %reason, "our relay gives it no place");
-            }
-            // Said of every connection of the peer; only the last one ends the place for sure.
-            relay::Event::ReservationClosed { src_peer_id }
-                if self.swarm.behaviour().connections.has(&src_peer_id, false) => {}
-            relay::Event::ReservationClosed { src_peer_id }
-            | relay::Event::ReservationTimedOut { src_peer_id } => policy.place_ended(&src_peer_id),
-            relay::Event::CircuitReqAccepted {
-                src_peer_id,
-                dst_peer_id,
-            } => policy.circuit_began(src_peer_id, dst_peer_id),
-            relay::Event::CircuitClosed {
-                src_peer_id,
-                dst_peer_id,
-                error,
-            } => {
-                tracing::debug!(from = %src_peer_id, to = %dst_peer_id, ?error, "a circuit ended");
-                policy.circuit_ended(src_peer_id, dst_peer_id);
-            }
-            relay::Event::CircuitReqDenied {
-                src_peer_id,
-                dst_peer_id,
-                status: relay::StatusCode::NoReservation,
-            } => {
-                tracing::debug!(from = %src_peer_id, to = %dst_peer_id, "a circuit to who has no place here");
-            }
-            relay::Event::CircuitReqDenied {
-                src_peer_id,
-                dst_peer_id,
-                ..
-            } => {
-                let reason = policy.why_refused(&src_peer_id);
-                tracing::info!(from = %src_peer_id, to = %dst_peer_id, %reason, "our relay carries no circuit");
-            }
-            relay::Event::StatusChanged { status } => tracing::debug!(?status, "relay"),
-            // Deprecated kinds of failures, which libp2p logs itself.
-            _ => {}
-        }
-        self.swarm.behaviour_mut().connections.carrying_changed();
-        self.nat_changed();
-    }
-
-    /// Hole punching. Whether it worked shows in the connections; what it says is not always so.
-    #[allow(clippy::unused_self)]
-    pub(crate) fn nat_punching(&self, event: &dcutr::Event) {
-        let dcutr::Event {
-            remote_peer_id,
-            result,
-        } = event;
-        tracing::debug!(peer = %remote_peer_id, ?result, "hole punching");
-    }
-
-    /// A peer tried one of our addresses.
-    pub(crate) fn nat_tried(&mut self, event: autonat::v2::client::Event) {
-        let address = without_peer(event.tested_addr);
-        if let Err(error) = event.result {
-            tracing::debug!(%address, %error, "not reachable from outside");
-            let part = &mut self.nat;
-            if !part.failed.contains(&address) && !part.confirmed.contains(&address) {
-                part.failed.push_back(address);
-            }
-            while part.failed.len() > MAX_OWN {
-                part.failed.pop_front();
-            }
-        }
-        self.nat_changed();
-    }
-
-    /// The router forwards a port, or does not.
-    pub(crate) fn nat_mapping(&mut self, event: upnp::Event) {
-        let part = &mut self.nat;
-        match event {
-            upnp::Event::NewExternalAddr { external_addr, .. } => {
-                let external = without_peer(external_addr);
-                part.confirmed.retain(|known| *known != external);
-                part.mapping_trouble = None;
-                if !part.mapped.contains(&external) && part.mapped.len() < MAX_OWN {
-                    part.mapped.push(external);
-                }
-            }
-            upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
-                let external = without_peer(external_addr);
-                part.mapped.retain(|known| *known != external);
-                part.mapping_trouble = Some("the router does not forward the port any more".to_owned());
-            }
-            upnp::Event::GatewayNotFound => {
-                part.mapping_trouble = Some("no router answers (UPnP)".to_owned());
-            }
-            upnp::Event::NonRoutableGateway => {
-                let trouble = "the router is itself behind another one, so that its ports lead nowhere";
-                part.mapping_trouble = Some(trouble.to_owned());
-            }
-        }
-        self.tend_nat();
-    }
-
-    /// Gateways of the local network. Contacts are dialed; nobody else is.
-    pub(crate) fn nat_neighbours(&mut self, event: mdns::Event) {
-        let mdns::Event::Discovered(found) = event else {
-            return;
-        };
-        let now = Instant::now();
-        self.nat
-            .neighbours
-            .retain(|_, at| now.saturating_duration_since(*at) < NEIGHBOUR_PAUSE);
-        let mut by_peer: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
-        for (peer, address) in found {
-            let wanted = self.nat.contacts.contains_key(&peer)
-                && !self.nat.neighbours.contains_key(&peer)
-                && !self.swarm.behaviour().connections.has(&peer, false);
-            let usable = address::ip_of(&address).is_some_and(|ip| address::is_usable(ip, false))
-                && !address::is_relayed(&address);
-            let addresses = by_peer.entry(peer).or_default();
-            if wanted && usable && addresses.len() < MAX_NEIGHBOUR_ADDRESSES {
-                addresses.push(without_peer(address));
-            }
-        }
-        for (peer, addresses) in by_peer.into_iter().filter(|(_, addresses)| !addresses.is_empty()) {
-            tracing::debug!(%peer, "a contact is on the local network");
-            self.nat.neighbours.insert(peer, now);
-            let opts = DialOpts::peer_id(peer)
-                .condition(PeerCondition::NotDialing)
-                .addresses(addresses)
-                .allocate_new_port()
-                .build();
-            // If it does not work out, it is found again.
-            let _ = self.dial_ours(opts);
-        }
-    }
-
     // --- inside ---------------------------------------------------------------------------
 
     fn connect_relay(&mut self, relay: PeerId, addresses: Vec<Multiaddr>) {
@@ -506,7 +349,7 @@ impl Actor {
         }
     }
 
-    fn rely_on_relays(&mut self) {
+    pub(super) fn rely_on_relays(&mut self) {
         let relays = self.nat.keeper.in_use();
         self.swarm.behaviour_mut().connections.rely_on(relays);
     }
@@ -528,98 +371,12 @@ impl Actor {
             self.state.dials.failed(id, Failure::Other(reason));
         }
     }
-
-    /// Brings what others see up to date.
-    fn nat_changed(&mut self) {
-        let needed = !self.nat.is_public();
-        self.nat.keeper.set_needed(needed);
-        self.rely_on_relays();
-        let mut facts = self.reachability();
-        let changed = self.view.reachable(|known| {
-            facts.changed_at = known.changed_at;
-            let same_but_load = Reachability {
-                serving: known.serving,
-                ..facts.clone()
-            } == *known;
-            if !same_but_load {
-                facts.changed_at = UnixSeconds(self.state.clock.now().wall.seconds().0);
-            }
-            *known = facts;
-            !same_but_load
-        });
-        if changed {
-            self.emit(NodeEvent::ReachabilityChanged);
-        }
-    }
-
-    fn reachability(&self) -> Reachability {
-        let part = &self.nat;
-        let us = &self.view.peer_id;
-        let locators = |addresses: &mut dyn Iterator<Item = &Multiaddr>| -> Vec<Locator> {
-            addresses
-                .filter_map(|address| address::to_locator(address, us))
-                .collect()
-        };
-        let place = |standing: Standing| {
-            let through = part.through_relays.iter();
-            let through = through.filter(|(relay, _)| *relay == standing.peer);
-            let state = match standing {
-                Standing { placed: true, .. } => RelayState::Placed,
-                Standing { trying: true, .. } => RelayState::Trying,
-                Standing { .. } => RelayState::Idle,
-            };
-            Some(RelayPlace {
-                peer: address::from_libp2p(&standing.peer)?,
-                configured: standing.configured,
-                state,
-                locators: through.map(|(_, locator)| locator.clone()).collect(),
-                trouble: standing.trouble,
-            })
-        };
-        let mut punched: Vec<_> = part.punched.iter().filter_map(address::from_libp2p).collect();
-        punched.sort_unstable();
-        Reachability {
-            public: locators(&mut part.external.iter().chain(&part.confirmed)),
-            mapped: locators(&mut part.mapped.iter()),
-            failed: locators(&mut part.failed.iter()),
-            relays: part.keeper.standings().into_iter().filter_map(place).collect(),
-            punched,
-            serving: part.policy.serves().then(|| part.policy.load()),
-            can_serve: part.policy.serves() && part.is_public(),
-            mapping_trouble: part.mapping_trouble.clone(),
-            changed_at: UnixSeconds(0),
-        }
-    }
 }
 
 /// The address without a name of a gateway at its end.
-fn without_peer(mut address: Multiaddr) -> Multiaddr {
+pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
         address.pop();
     }
     address
-}
-
-/// Why a relay gives us no place.
-fn refusal_in_words(error: &std::io::Error) -> String {
-    use relay::outbound::hop::ReserveError as Error;
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<Error>() {
-            return match error {
-                Error::Unsupported => {
-                    "it is no relay, or cannot be one at the moment because it is not reachable itself"
-                        .to_owned()
-                }
-                Error::ResourceLimitExceeded => {
-                    "it refuses: it is full, or relays only for its own contacts".to_owned()
-                }
-                Error::Refused => "it refuses".to_owned(),
-                Error::Io(error) => format!("the connection broke: {error}"),
-                Error::Protocol(error) => format!("it breaks the protocol: {error}"),
-            };
-        }
-        cause = error.source();
-    }
-    error.to_string()
 }

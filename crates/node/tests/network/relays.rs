@@ -89,7 +89,9 @@ async fn a_session_goes_through_a_relay_and_outlives_the_patience_with_strangers
     let ours = bob.open(&connected.peer, Some(Alice)).await.unwrap();
     let theirs = alice.inbound().await;
     assert!(ours.is_relayed() && theirs.is_relayed());
-    assert_eq!(carol.node.reachability().serving.unwrap().circuits, 1);
+    let at_carol = carol.node.reachability();
+    assert!(at_carol.can_serve);
+    assert_eq!(at_carol.serving.unwrap().circuits, 1);
     works(&ours, &theirs).await;
 
     // Longer than strangers may stay; nothing else marks that moment.
