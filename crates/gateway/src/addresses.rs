@@ -20,7 +20,12 @@ pub(crate) fn of(node: &Node) -> Vec<Locator> {
 
 /// The first `most` of them, but with room for two through relays: behind a router those are the ones that work.
 pub(crate) fn few(node: &Node, most: usize) -> Vec<Locator> {
-    let (relayed, direct): (Vec<Locator>, Vec<Locator>) = of(node).into_iter().partition(Locator::is_relayed);
+    few_of(of(node), most)
+}
+
+/// The same of these.
+pub(crate) fn few_of(locators: Vec<Locator>, most: usize) -> Vec<Locator> {
+    let (relayed, direct): (Vec<Locator>, Vec<Locator>) = locators.into_iter().partition(Locator::is_relayed);
     let room = most.saturating_sub(relayed.len().min(RELAYED_AMONG_FEW));
     let mut few: Vec<Locator> = direct.into_iter().take(room).collect();
     few.extend(relayed.into_iter().take(most - few.len()));
@@ -53,6 +58,24 @@ fn is_link_local(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn among_a_few_there_is_room_for_relays() {
+        let direct = (1..20).map(|port| format!("/ip4/192.0.2.2/tcp/{port}"));
+        let peer = "12D3KooWNZypvL2Um2qCT98FhMAf6mwGzPzFy8E7JsNnM7ipEHJo";
+        let relayed =
+            (1..4).map(|port| format!("/ip4/192.0.2.9/tcp/{port}/p2p/{peer}/p2p-circuit/p2p/{peer}"));
+        let all: Vec<Locator> = relayed.chain(direct).map(|text| text.parse().unwrap()).collect();
+        let few = few_of(all.clone(), 6);
+        assert_eq!(few.len(), 6);
+        assert_eq!(few.iter().filter(|locator| locator.is_relayed()).count(), 2);
+        assert!(few[4].is_relayed() && few[5].is_relayed());
+        assert_eq!(
+            few_of(all[..3].to_vec(), 6).len(),
+            3,
+            "relays alone may take all the room"
+        );
+    }
 
     #[test]
     fn plain_tcp_on_a_real_interface_comes_first_and_loopback_last() {

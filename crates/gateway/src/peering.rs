@@ -85,11 +85,7 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                 NodeEvent::Session(session) => adopt(&gateway, Link::Native(session)),
                 NodeEvent::LegacySession(session) => adopt_legacy(&gateway, session),
                 NodeEvent::Px1(request) => hints::answer(&gateway, request),
-                NodeEvent::ListenersChanged => {
-                    for hosted in gateway.hosts.loaded() {
-                        hosted.whereabouts().look_again();
-                    }
-                }
+                NodeEvent::ListenersChanged => tell_whereabouts(&gateway),
                 // Now the peer's own addresses are known. It may say so as often as it likes; once in a while is
                 // worth a write.
                 NodeEvent::PeerIdentified { peer } => {
@@ -101,12 +97,22 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                 }
                 NodeEvent::Upgraded { peer } => nearer::go_over(&gateway, peer),
                 NodeEvent::Neighbour { peer } => nearer::greet(&gateway, &peer),
-                NodeEvent::ReachabilityChanged => nearer::report(&gateway, &mut reported),
+                NodeEvent::ReachabilityChanged => {
+                    nearer::report(&gateway, &mut reported);
+                    tell_whereabouts(&gateway);
+                }
                 _ => {}
             }
         }
     })
     .await;
+}
+
+/// Our addresses changed: cards are made anew if need be.
+fn tell_whereabouts(gateway: &Gateway) {
+    for hosted in gateway.hosts.loaded() {
+        hosted.whereabouts().look_again();
+    }
 }
 
 fn note_sessions_with(gateway: &Gateway, peer: &PeerId) {

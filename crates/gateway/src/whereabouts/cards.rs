@@ -64,8 +64,7 @@ fn addresses_of(gateway: &Gateway) -> Vec<Locator> {
     if !locators.iter().all(is_loopback) {
         locators.retain(|locator| !is_loopback(locator));
     }
-    locators.truncate(MAX_ADDRESSES);
-    locators
+    addresses::few_of(locators, MAX_ADDRESSES)
 }
 
 fn make(

@@ -60,13 +60,12 @@ impl Dialable {
     }
 }
 
-/// Whether an address that somebody told is one to dial at all. Names are not: who gives them decides what they mean
-/// when they are looked up.
+/// Whether an address that somebody told is one to dial at all. Names are not, nor are relays that only a name leads
+/// to: who gives them decides what they mean when they are looked up.
 fn may_be_dialed(locator: &Locator, ours: &[Locator]) -> bool {
-    match locator.ip() {
-        Some(ip) => is_public(ip) || shares_network(ip, ours),
-        None => locator.is_relayed(),
-    }
+    locator
+        .ip()
+        .is_some_and(|ip| is_public(ip) || shares_network(ip, ours))
 }
 
 /// Whether an address means the same host to everybody.
