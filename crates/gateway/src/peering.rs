@@ -28,8 +28,10 @@ use crate::peer_records::PeerTurn;
 use crate::sessions::ReachError;
 use crate::shared::{Gateway, Shared};
 
-/// Streams a peer may have open in one session. One for each purpose is enough for a well-behaved peer.
-const MAX_STREAMS: usize = 6;
+/// `chat/1` streams a peer may have open in one session. One is enough for a well-behaved peer.
+const MAX_CHAT_STREAMS: usize = 4;
+/// `px-1` streams, likewise; the newest is answered.
+const MAX_PX1_STREAMS: usize = 2;
 /// Peers an identity remembers, those the operator added included; beyond it a newcomer takes the place of one that
 /// only turned up.
 const MAX_MET_PEERS: usize = 1024;
@@ -227,14 +229,14 @@ async fn receive(gateway: &Gateway, hosted: &Arc<Hosted>, session: &Link) {
 
 /// Takes streams until the session ends.
 async fn accept_streams(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle) {
-    let mut chats = JoinSet::new();
+    let (mut chats, mut exchanges) = (JoinSet::new(), JoinSet::new());
     while let Some(inbound) = session.accept().await {
-        while chats.try_join_next().is_some() {}
-        if inbound.label() == PX1_LABEL && chats.len() < MAX_STREAMS {
+        while chats.try_join_next().is_some() || exchanges.try_join_next().is_some() {}
+        if inbound.label() == PX1_LABEL && exchanges.len() < MAX_PX1_STREAMS {
             let whereabouts = Arc::clone(hosted.whereabouts());
             let stream = inbound.accept();
-            chats.spawn(whereabouts.listen(Arc::clone(hosted), session.clone(), stream));
-        } else if inbound.label() == CHAT_LABEL && chats.len() < MAX_STREAMS {
+            exchanges.spawn(whereabouts.listen(Arc::clone(hosted), session.clone(), stream));
+        } else if inbound.label() == CHAT_LABEL && chats.len() < MAX_CHAT_STREAMS {
             let stream = inbound.accept();
             chats.spawn(delivery::receive(
                 Arc::clone(gateway),
