@@ -1,4 +1,4 @@
-//! Tasks of this workspace: `cargo xtask test | layers | demo | interop | openclaw | bench | soak`.
+//! Tasks of this workspace: `cargo xtask test | layers | demo | interop | openclaw | bench | soak | sim`.
 
 mod bench;
 mod build;
@@ -9,6 +9,7 @@ mod gateways;
 mod interop;
 mod layers;
 mod openclaw;
+mod sim;
 mod soak;
 #[path = "../../bins/clawchatd/tests/common/storm.rs"]
 mod storm;
@@ -44,6 +45,8 @@ enum Task {
     Bench(bench::Options),
     /// Kill gateways at random while they talk, and check that nothing is lost or doubled.
     Soak(soak::Options),
+    /// Simulate many peers in memory with the real state machines.
+    Sim(sim::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Openclaw => openclaw::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Sim(options) => sim::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

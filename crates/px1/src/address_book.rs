@@ -11,13 +11,13 @@ use crate::card::Card;
 use crate::rank::rank;
 
 /// Cards in an address book.
-pub const MAX_CARDS: usize = 4096;
+pub const MAX_CARDS: usize = 8192;
 /// Bytes of all cards in an address book, as [`Card::weight`] counts them.
-pub const MAX_BOOK_BYTES: usize = 8 * 1024 * 1024;
+pub const MAX_BOOK_BYTES: usize = 12 * 1024 * 1024;
 /// Cards told by one source.
-pub const MAX_CARDS_PER_SOURCE: usize = 1024;
+pub const MAX_CARDS_PER_SOURCE: usize = 2048;
 /// Bytes of the cards told by one source.
-pub const MAX_BYTES_PER_SOURCE: usize = 2 * 1024 * 1024;
+pub const MAX_BYTES_PER_SOURCE: usize = 3 * 1024 * 1024;
 
 /// Bytes an entry takes beside its card: its place in the maps. An estimate, for figures only.
 const ENTRY_BYTES: usize = 256;

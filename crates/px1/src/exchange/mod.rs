@@ -20,7 +20,7 @@ use crate::message::{CARD_OVERHEAD_BYTES, MAX_CARD_BYTES_PER_MESSAGE, MAX_CARDS_
 use crate::visibility::Visibility;
 
 /// Least time between two pushes to one neighbour. What changes in the meantime goes into the next one.
-pub const PUSH_INTERVAL: Duration = Duration::from_secs(15);
+pub const PUSH_INTERVAL: Duration = Duration::from_secs(8);
 /// Neighbours that are told a card of somebody else when it is new.
 pub const FORWARD_FANOUT: usize = 6;
 /// Neighbours asked at once in a search.
@@ -41,13 +41,13 @@ pub const QUESTIONS_REFILL: Duration = Duration::from_secs(1);
 /// Pushes read from one peer at once; one more comes back every [`PUSHES_REFILL`].
 const PUSHES_BURST: u32 = 8;
 /// Less than [`PUSH_INTERVAL`], because a network may bunch them.
-const PUSHES_REFILL: Duration = Duration::from_secs(5);
+const PUSHES_REFILL: Duration = Duration::from_secs(4);
 /// Cards that one peer can make us verify at once by pushing; one more comes back every [`CARDS_REFILL`].
 const CARDS_BURST: u32 = 512;
 const CARDS_REFILL: Duration = Duration::from_millis(200);
-/// Pushes sent at once to all neighbours together; one more comes back every [`PACE_REFILL`], 30 a minute.
+/// Pushes sent at once to all neighbours together; one more comes back every [`PACE_REFILL`], 48 a minute.
 const PACE_BURST: u32 = 16;
-const PACE_REFILL: Duration = Duration::from_secs(2);
+const PACE_REFILL: Duration = Duration::from_millis(1250);
 /// Cards waiting to be told to one neighbour.
 const MAX_PENDING: usize = 512;
 /// Cards asked for in one question.
