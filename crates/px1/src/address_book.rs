@@ -307,3 +307,6 @@ impl AddressBook {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
