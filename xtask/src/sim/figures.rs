@@ -113,9 +113,7 @@ impl Figures {
     }
 
     fn since(&self, first: Duration) -> impl Iterator<Item = &Window> {
-        self.windows
-            .iter()
-            .filter(move |window| window.from >= first)
+        self.windows.iter().filter(move |window| window.from >= first)
     }
 
     fn percent_since(&self, first: Duration) -> f64 {

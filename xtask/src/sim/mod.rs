@@ -51,6 +51,9 @@ pub(crate) struct Px1 {
     /// Most cards in one address book [default: as in the gateway]
     #[arg(long, value_name = "N")]
     book: Option<usize>,
+    /// Begin with full books, as after a long time together
+    #[arg(long)]
+    warm: bool,
 }
 
 /// Share of searches that must succeed, in percent.
@@ -79,6 +82,11 @@ fn px1(options: &Px1) -> TaskResult {
     if let Some(book) = options.book {
         config.max_cards = book;
         config.max_cards_per_source = config.max_cards_per_source.min(book);
+    }
+    if options.warm {
+        // They did not hear it all from one.
+        config.max_cards_per_source = config.max_cards;
+        config.max_bytes_per_source = config.max_bytes;
     }
     let mut world = World::new(options, config);
     let mut figures = Figures::default();

@@ -51,6 +51,7 @@ enum Packet {
         life: u64,
         target: usize,
         target_life: u64,
+        at_once: bool,
     },
 }
 
@@ -92,6 +93,9 @@ impl World {
         };
         for number in 0..count {
             world.add_peer(number);
+        }
+        if options.warm {
+            world.know_everybody();
         }
         for number in 0..count {
             world.choose_contacts(number, options.contacts.min(count - 1));
@@ -162,6 +166,18 @@ impl World {
                 self.peers[number].befriend(other);
                 let card = Arc::clone(&self.peers[other].card);
                 self.peers[number].exchange.learn(card, now);
+            }
+        }
+    }
+
+    /// As after a long time together: every book holds what it has room for.
+    fn know_everybody(&mut self) {
+        let now = self.net.now();
+        let cards: Vec<Arc<Card>> = self.peers.iter().map(|peer| Arc::clone(&peer.card)).collect();
+        for peer in &mut self.peers {
+            for card in &cards {
+                peer.exchange.learn(Arc::clone(card), now);
+                while peer.exchange.poll_output().is_some() {}
             }
         }
     }
@@ -253,10 +269,12 @@ impl World {
                 life,
                 target,
                 target_life,
+                at_once,
             } => {
                 let there = self.peers[target].online && self.peers[target].life == target_life;
                 if there && self.peers[node].online && self.peers[node].life == life {
                     self.window.searches += 1;
+                    self.window.at_once += u64::from(at_once);
                     self.window.resolved += u64::from(self.knows_the_way(node, target));
                 }
             }
@@ -361,8 +379,12 @@ impl World {
         let backoff = peer.contacts.entry(to).or_default();
         if !answered {
             backoff.after_failure(now.wall, random);
+            let failures = backoff.failures();
             peer.guard.failed(&wanted, locator, now);
-            peer.exchange.resolve(wanted, now);
+            // Not every time: who is away cannot be found, and news of who is back come unasked.
+            if failures % 2 == 1 {
+                peer.exchange.resolve(wanted, now);
+            }
             self.drain(number);
             return;
         }
@@ -385,15 +407,12 @@ impl World {
         if asker == target {
             return;
         }
-        if self.knows_the_way(asker, target) {
-            self.window.searches += 1;
-            self.window.resolved += 1;
-            self.window.at_once += 1;
-            return;
-        }
         let (now, wanted) = (self.net.now(), self.peers[target].principal());
         let (life, target_life) = (self.peers[asker].life, self.peers[target].life);
-        self.peers[asker].exchange.resolve(wanted, now);
+        let at_once = self.knows_the_way(asker, target);
+        if !at_once {
+            self.peers[asker].exchange.resolve(wanted, now);
+        }
         self.net.wake(
             asker,
             now.mono + PATIENCE,
@@ -401,6 +420,7 @@ impl World {
                 life,
                 target,
                 target_life,
+                at_once,
             },
         );
         self.drain(asker);

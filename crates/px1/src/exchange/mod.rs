@@ -20,7 +20,7 @@ use crate::message::{CARD_OVERHEAD_BYTES, MAX_CARD_BYTES_PER_MESSAGE, MAX_CARDS_
 use crate::visibility::Visibility;
 
 /// Least time between two pushes to one neighbour. What changes in the meantime goes into the next one.
-pub const PUSH_INTERVAL: Duration = Duration::from_secs(8);
+pub const PUSH_INTERVAL: Duration = Duration::from_secs(7);
 /// Neighbours that are told a card of somebody else when it is new.
 pub const FORWARD_FANOUT: usize = 6;
 /// Neighbours asked at once in a search.

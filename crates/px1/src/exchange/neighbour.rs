@@ -1,6 +1,6 @@
 //! A connected peer: what is waiting for it, and how much it may ask of us.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clawchat_types::Principal;
@@ -15,8 +15,12 @@ use crate::bucket::Bucket;
 pub(super) struct Neighbour {
     /// Whether our access list admits it. Others learn nothing but what a public identity tells everybody.
     pub(super) admitted: bool,
-    /// Whose cards it is to be told, in this order.
-    pending: VecDeque<Principal>,
+    /// Whose cards it is to be told, in this order: the first has the lowest number.
+    pending: BTreeMap<i64, Principal>,
+    /// The number of each in `pending`.
+    places: BTreeMap<Principal, i64>,
+    /// The number of the next.
+    next_place: i64,
     /// What outlives the connection.
     pub(super) record: Record,
 }
@@ -58,36 +62,46 @@ impl Neighbour {
     pub(super) fn new(admitted: bool, record: Record) -> Self {
         Self {
             admitted,
-            pending: VecDeque::new(),
+            pending: BTreeMap::new(),
+            places: BTreeMap::new(),
+            next_place: 0,
             record,
         }
     }
 
     /// Notes that it is to be told a card. False when too many are waiting.
     pub(super) fn tell(&mut self, principal: Principal) -> bool {
-        if self.pending.contains(&principal) {
+        if self.places.contains_key(&principal) {
             return true;
         }
         let room = self.pending.len() < MAX_PENDING;
         if room {
-            self.pending.push_back(principal);
+            self.pending.insert(self.next_place, principal);
+            self.places.insert(principal, self.next_place);
+            self.next_place += 1;
         }
         room
     }
 
     /// It need not be told that card any more.
     pub(super) fn knows(&mut self, principal: &Principal) {
-        self.pending.retain(|waiting| waiting != principal);
+        if let Some(place) = self.places.remove(principal) {
+            self.pending.remove(&place);
+        }
     }
 
     /// Takes the next card it is to be told.
     pub(super) fn next_pending(&mut self) -> Option<Principal> {
-        self.pending.pop_front()
+        let (_, principal) = self.pending.pop_first()?;
+        self.places.remove(&principal);
+        Some(principal)
     }
 
-    /// Puts back what [`Neighbour::next_pending`] gave.
+    /// Puts back what [`Neighbour::next_pending`] gave, in front of all others.
     pub(super) fn put_back(&mut self, principal: Principal) {
-        self.pending.push_front(principal);
+        let first = self.pending.keys().next().copied().unwrap_or(self.next_place);
+        self.pending.insert(first - 1, principal);
+        self.places.insert(principal, first - 1);
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -96,5 +110,6 @@ impl Neighbour {
 
     pub(super) fn forget_pending(&mut self) {
         self.pending.clear();
+        self.places.clear();
     }
 }
