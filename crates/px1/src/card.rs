@@ -9,6 +9,10 @@ use clawchat_types::{Locator, Moment, PeerId, Principal, UnixSeconds};
 /// it, others never (`spec/px1.md`).
 pub const PUBLIC_CAPABILITY: &str = "public";
 
+/// The capability word by which a card's owner lets others tell the card to whoever asks them, and no more. Cards of
+/// private identities have it; without one of the two words a card stays with whom it was given to.
+pub const ASKED_CAPABILITY: &str = "asked";
+
 /// A contact card whose signatures and times the caller has verified, reduced to what PX-1 needs.
 ///
 /// Only the caller can verify a card; whatever is made into this type counts as its owner's own word.
@@ -26,6 +30,9 @@ pub struct Card {
     pub peer_id: Option<PeerId>,
     /// Whether its owner lets others pass it on: it has the capability [`PUBLIC_CAPABILITY`].
     pub shareable: bool,
+    /// Whether its owner lets others tell it to those who ask: it has the capability [`ASKED_CAPABILITY`] or
+    /// [`PUBLIC_CAPABILITY`].
+    pub tellable: bool,
     /// The signed card. It travels on in these bytes.
     pub bytes: Arc<[u8]>,
 }

@@ -26,7 +26,7 @@ pub use crate::address_book::{
 pub use crate::book::{
     Book, DEFAULT_HINT_TTL, Hint, MAX_HINTS, MAX_HINTS_PER_PRINCIPAL, MAX_HINTS_PER_SOURCE,
 };
-pub use crate::card::{Card, PUBLIC_CAPABILITY};
+pub use crate::card::{ASKED_CAPABILITY, Card, PUBLIC_CAPABILITY};
 pub use crate::counters::Counters;
 pub use crate::dial::{
     DIAL_BACKOFF_FIRST, DIAL_BACKOFF_MAX, DIALS_PER_HOST, DIALS_PER_PRINCIPAL, DialGuard, Held,

@@ -125,7 +125,11 @@ fn cards_that_do_not_hold_change_nothing_and_are_counted() {
     ];
     net.inject(MALLORY, 0, push(cards));
     assert_eq!(net.knows(0, 50), Some(100));
-    assert_eq!(net.peers[&0].book().len(), 2, "50 and peer 1");
+    assert_eq!(
+        net.peers[&0].book().len(),
+        3,
+        "50, and the two that are connected"
+    );
     let counters = net.peers[&0].counters();
     assert_eq!(counters.cards_forged, 2);
     assert_eq!(counters.cards_stale, 1);

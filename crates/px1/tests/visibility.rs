@@ -4,7 +4,7 @@
 mod common;
 
 use clawchat_px1::{Message, Visibility};
-use common::{NOW, Net, card, principal, private_card};
+use common::{NOW, Net, asked_card, card, principal, private_card};
 
 /// The cards in the answer that `asker` gets from `asked`.
 fn answer(net: &mut Net, asker: usize, asked: usize, about: usize) -> usize {
@@ -40,7 +40,7 @@ fn a_private_identity_never_pushes_itself_and_answers_whom_it_admits() {
     let now = net.now();
     net.peer(0).set_own(Some(private_card(0, NOW + 60)), now);
     net.advance(60);
-    assert_eq!(net.sent, []);
+    assert_eq!(pushes(&net, 0), 0);
     assert_eq!(answer(&mut net, 1, 0, 0), 1);
     // Who has the card keeps it for itself, asked or not.
     let now = net.now();
@@ -48,6 +48,36 @@ fn a_private_identity_never_pushes_itself_and_answers_whom_it_admits() {
     net.advance(60);
     assert_eq!(answer(&mut net, 2, 1, 0), 0);
     assert_eq!(pushes(&net, 1), 0);
+}
+
+#[test]
+fn a_private_identity_is_found_through_those_it_knows_and_pushed_by_nobody() {
+    let mut net = Net::new(3, Visibility::Private);
+    for number in 0..3 {
+        let now = net.now();
+        net.peer(number).set_own(Some(asked_card(number, NOW + 60)), now);
+    }
+    // Whoever connects asks for the card, so that it can answer others.
+    net.link(0, 1);
+    net.link(1, 2);
+    net.advance(60);
+    assert_eq!((net.knows(1, 0), net.knows(2, 0)), (Some(60), None));
+    assert_eq!((0..3).map(|who| pushes(&net, who)).sum::<usize>(), 0);
+    let now = net.now();
+    net.peer(2).resolve(principal(0), now);
+    net.settle();
+    assert_eq!(net.knows(2, 0), Some(60));
+    // Told unasked by another than its owner it is not believed.
+    let now = net.now();
+    net.peer(2).forget(&principal(0));
+    let told = Message::Push {
+        cards: vec![asked_card(0, NOW + 60).bytes.clone()],
+    };
+    net.inject(1, 2, told);
+    assert_eq!(net.knows(2, 0), None);
+    // And whom the one in the middle does not admit, it tells nothing.
+    net.peer(1).connected(principal(2), false, now);
+    assert_eq!(answer(&mut net, 2, 1, 0), 0);
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl Cards {
             locators: read.locators().to_vec(),
             peer_id: None,
             shareable: read.capabilities().iter().any(|word| word == PUBLIC_CAPABILITY),
+            tellable: read.capabilities().iter().any(|word| word == PUBLIC_CAPABILITY),
             bytes: Arc::clone(&bytes),
         });
         self.verified.insert(place(&bytes), Arc::clone(&card));

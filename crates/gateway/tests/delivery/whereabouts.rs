@@ -41,6 +41,16 @@ async fn two_who_know_a_third_find_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn private_ones_are_found_too_by_whoever_asks() {
+    let (a, b, c) = tokio::join!(Gate::of(&[Alice]), Gate::of(&[Bob]), Gate::of(&[Carol]));
+    b.caller(Bob).knows(Alice, &a).await;
+    c.caller(Carol).knows(Alice, &a).await;
+    has_cards(&a, Alice, 2).await;
+    c.caller(Carol).deliver(Bob.principal(), "found you").await;
+    assert_eq!(b.caller(Bob).texts().await, ["found you"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_moved_is_found_through_others() {
     let (a, mut b, mut c) = tokio::join!(public(Alice), public(Bob), public(Carol));
     b.caller(Bob).knows(Alice, &a).await;

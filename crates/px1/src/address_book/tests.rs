@@ -35,6 +35,7 @@ fn card(number: u8, issued: i64, lasts: i64, size: usize) -> Arc<Card> {
         locators: Vec::new(),
         peer_id: None,
         shareable: true,
+        tellable: true,
         bytes: bytes.into(),
     })
 }

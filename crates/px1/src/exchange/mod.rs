@@ -211,6 +211,7 @@ impl Exchange {
         self.neighbours.insert(peer, Neighbour::new(admitted, record));
         self.schedule_sweep(now);
         self.introduce(peer, now);
+        self.ask_itself(peer, now);
         self.flush(now);
     }
 
@@ -353,7 +354,7 @@ impl Exchange {
             own.filter(|_| admitted || self.visibility == Visibility::Public)
         } else {
             let known = self.book.get(principal, now).filter(|_| admitted);
-            known.map(|known| &known.card).filter(|card| card.shareable)
+            known.map(|known| &known.card).filter(|card| card.tellable)
         };
         let fits = |card: &&Arc<Card>| {
             max > 0 && card.bytes.len() + CARD_OVERHEAD_BYTES <= MAX_CARD_BYTES_PER_MESSAGE
@@ -453,7 +454,8 @@ impl Exchange {
             self.counters.cards_unasked += 1;
             return;
         }
-        if !card.shareable && card.principal != peer {
+        let tellable = card.shareable || (card.tellable && batch.answers.is_some());
+        if !tellable && card.principal != peer {
             self.counters.cards_not_shareable += 1;
             return;
         }

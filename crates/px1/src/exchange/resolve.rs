@@ -79,6 +79,18 @@ impl Exchange {
         self.advance(principal, now);
     }
 
+    /// Asks a peer that just connected where it is itself: one that is private does not say so unasked, and somebody may
+    /// ask us. Not if a card of it is known.
+    pub(super) fn ask_itself(&mut self, peer: Principal, now: Moment) {
+        let known = self.book.get(&peer, now).is_some();
+        let Some(neighbour) = self.neighbours.get_mut(&peer).filter(|_| self.enabled && !known) else {
+            return;
+        };
+        if neighbour.admitted && neighbour.record.asking.take(1, now.mono) > 0 {
+            self.ask(peer, peer);
+        }
+    }
+
     /// A neighbour answered, or will not answer any more.
     pub(super) fn answer_came(&mut self, principal: Principal, now: Moment) {
         if let Some(search) = self.searches.get_mut(&principal) {
@@ -173,18 +185,7 @@ impl Exchange {
             }
             asked += 1;
             search.open += 1;
-            let id = self.next_question;
-            self.next_question += 1;
-            self.questions.insert(id, Question { peer, principal });
-            self.counters.questions_sent += 1;
-            self.outputs.push_back(Output::Send {
-                to: peer,
-                message: Message::Resolve {
-                    id,
-                    principal,
-                    max: CARDS_WANTED,
-                },
-            });
+            self.ask(peer, principal);
         }
         let Some(search) = self.searches.get_mut(&principal) else {
             return;
@@ -193,6 +194,21 @@ impl Exchange {
         if search.open == 0 && search.next.is_empty() {
             self.finish(principal, now);
         }
+    }
+
+    fn ask(&mut self, peer: Principal, principal: Principal) {
+        let id = self.next_question;
+        self.next_question += 1;
+        self.questions.insert(id, Question { peer, principal });
+        self.counters.questions_sent += 1;
+        self.outputs.push_back(Output::Send {
+            to: peer,
+            message: Message::Resolve {
+                id,
+                principal,
+                max: CARDS_WANTED,
+            },
+        });
     }
 
     fn finish(&mut self, principal: Principal, now: Moment) {

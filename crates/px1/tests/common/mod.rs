@@ -61,6 +61,7 @@ pub fn verify(bytes: &Arc<[u8]>, now: Moment) -> Option<Card> {
         locators: vec![locator(usize::try_from(issued_at).unwrap())],
         peer_id: None,
         shareable: body[37] == 1,
+        tellable: body[37] != 0,
         bytes: Arc::clone(bytes),
     })
 }
@@ -68,6 +69,15 @@ pub fn verify(bytes: &Arc<[u8]>, now: Moment) -> Option<Card> {
 /// A card of a day that others may pass on.
 pub fn card(number: usize, issued: i64) -> Arc<Card> {
     Arc::new(verify(&bytes(number, issued, 86_400, true, 0), at(1_000_000)).unwrap())
+}
+
+/// A card that may be told to those who ask.
+pub fn asked_card(number: usize, issued: i64) -> Arc<Card> {
+    let mut bytes = bytes(number, issued, 86_400, false, 0).to_vec();
+    bytes.pop();
+    bytes[37] = 2;
+    bytes.push(checksum(&bytes));
+    Arc::new(verify(&bytes.into(), at(0)).unwrap())
 }
 
 pub fn private_card(number: usize, issued: i64) -> Arc<Card> {
