@@ -1,7 +1,7 @@
 //! Recipients that do not do their part.
 
-use clawchat_node::Stream;
-use clawchat_snap2p::chat::{ChatReceiver, Decision, NackCode};
+use clawchat_node::{SessionHandle, Stream};
+use clawchat_snap2p::chat::{CHAT_LABEL, ChatReceiver, Decision, NackCode};
 use clawchat_testkit::Person::{Alice, Bob, Dave};
 use serde_json::json;
 
@@ -18,7 +18,7 @@ async fn a_recipient_that_never_answers_does_not_keep_a_message_beyond_its_time(
         .ok(json!({ "cmd": "send", "to": rogue.principal().to_string(), "content": "hello?", "expires": 3000 }))
         .await;
     // It takes the stream, and reads, and says nothing.
-    let silent = within(session.accept()).await.unwrap().accept();
+    let silent = next_chat(&session).await;
     let id = sent["id"].as_str().unwrap();
     alice.sent_once(id, |entry| entry["status"] == "sent").await;
     let failed = alice.sent_once(id, |entry| entry["status"] == "failed").await;
@@ -39,10 +39,10 @@ async fn what_a_dead_session_holds_goes_over_the_next_one_that_the_peer_opens() 
     meet(&alice, &rogue).await;
     let first = rogue.visitor().await;
     let id = alice.send(rogue.principal(), "hello?").await;
-    let silent = within(first.accept()).await.unwrap().accept();
+    let silent = next_chat(&first).await;
     // As after a crash: the old session looks alive, nobody answers there, and the peer comes back.
     let second = rogue.session(&a, Alice).await;
-    let mut stream = within(second.accept()).await.unwrap().accept();
+    let mut stream = next_chat(&second).await;
     let mut receiver = ChatReceiver::new();
     take(&mut stream, &mut receiver, 1).await;
     alice.sent_once(&id, |entry| entry["status"] == "delivered").await;
@@ -63,7 +63,7 @@ async fn a_recipient_that_takes_nothing_back_and_reads_nothing_is_tried_again_in
     let second = alice.send(rogue.principal(), "second").await;
 
     // Not now, and not a byte more.
-    let mut stream = within(session.accept()).await.unwrap().accept();
+    let mut stream = next_chat(&session).await;
     let mut receiver = ChatReceiver::new();
     let number = loop {
         let bytes = within(stream.read()).await.unwrap().unwrap();
@@ -86,7 +86,7 @@ async fn a_recipient_that_takes_nothing_back_and_reads_nothing_is_tried_again_in
     assert_eq!(b.caller(Bob).texts().await, ["honest"]);
 
     // Later everything comes again, in order.
-    let mut stream = within(session.accept()).await.unwrap().accept();
+    let mut stream = next_chat(&session).await;
     let mut receiver = ChatReceiver::new();
     take(&mut stream, &mut receiver, 2).await;
     for id in [first, second] {
@@ -107,7 +107,7 @@ async fn a_recipient_that_acknowledges_what_was_never_sent_gains_nothing() {
         &[0, 0, 0, 9, 0xa2, 0x61, b'n', 0x19, 0x03, 0xe8, 0x61, b't', 0x02][..],
         &[0xff; 40][..],
     ] {
-        let mut stream = within(session.accept()).await.unwrap().accept();
+        let mut stream = next_chat(&session).await;
         let _ = within(stream.write_all(answer.to_vec().into())).await;
         let reason = alice
             .sent_once(&id, |entry| {
@@ -124,6 +124,19 @@ async fn a_recipient_that_acknowledges_what_was_never_sent_gains_nothing() {
     chat.put(rogue.letter(1, Alice, "hi")).await.unwrap();
     assert_eq!(alice.texts().await, ["hi"]);
     assert_eq!(b.caller(Bob).texts().await, ["honest"]);
+}
+
+/// The next stream with messages; others are refused.
+async fn next_chat(session: &SessionHandle) -> Stream {
+    within(async {
+        loop {
+            let stream = session.accept().await.expect("an open session");
+            if stream.label() == CHAT_LABEL {
+                return stream.accept();
+            }
+        }
+    })
+    .await
 }
 
 /// Takes so many messages and acknowledges them.
