@@ -293,8 +293,10 @@ fn allow_and_deny_edit_both_lists() {
     config.allow("alice", &carol).unwrap();
     assert_eq!(lists(&config), (CAROL.to_owned(), String::new()));
     config.deny("alice", &carol).unwrap();
-    assert_eq!(lists(&config), (String::new(), String::new()));
+    assert_eq!(lists(&config), (String::new(), CAROL.to_owned()));
     config.allow("alice", &PeerPattern::Any).unwrap();
+    assert_eq!(lists(&config), ("*".to_owned(), CAROL.to_owned()));
+    config.allow("alice", &carol).unwrap();
     assert_eq!(lists(&config), ("*".to_owned(), String::new()));
     assert_eq!(
         config.allow("nobody", &carol),

@@ -8,7 +8,9 @@ mod attestation;
 mod card_error;
 pub mod cbor;
 mod contact_card;
+mod display;
 mod identity;
+mod invite;
 pub mod keystore;
 mod mnemonic;
 mod nickname;
@@ -25,7 +27,9 @@ pub use crate::contact_card::{
     CONTACT_CARD_DOMAIN, CardDetails, ContactCard, INVITE_PREFIX, MAX_CAPABILITY_BYTES,
     MAX_CARD_CAPABILITIES, MAX_CARD_LOCATORS, MAX_CONTACT_CARD_BYTES,
 };
+pub use crate::display::{MAX_SHOWN_CHARS, shown_name};
 pub use crate::identity::Identity;
+pub use crate::invite::{Invite, InviteError, TOKEN_CHECK_BYTES, personal_token, token_digest};
 pub use crate::mnemonic::{MNEMONIC_WORDS, Mnemonic, MnemonicError};
 pub use crate::nickname::{Nickname, NicknameError};
 pub use crate::node_key::{NodeKey, SignatureError, verify_node_signature, x25519_public};

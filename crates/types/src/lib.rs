@@ -5,6 +5,7 @@
 //! [`Moment`]). Values are parsed once, at the edge, and are valid from then on. This crate holds no keys,
 //! does no IO and reads no clock.
 
+mod invite_token;
 mod locator;
 mod message;
 mod nick;
@@ -13,6 +14,7 @@ mod peer_id;
 mod principal;
 mod time;
 
+pub use crate::invite_token::InviteToken;
 pub use crate::locator::{Locator, LocatorError, MAX_LOCATOR_BYTES};
 pub use crate::message::{
     Content, ContentError, MAX_CONTENT_BYTES, MAX_PAYLOAD_BYTES, Message, MessageId, MessageIdError,

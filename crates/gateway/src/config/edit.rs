@@ -158,27 +158,18 @@ impl GatewayConfig {
         })
     }
 
-    /// Takes that back: removes the peer from `allowedRemotePeers`. Where that alone would not keep it out,
-    /// because `*` is in the list or the peer is hosted here too, it goes into `deniedPeers`. Denying `*` removes
-    /// the `*`; peers allowed by name stay allowed. Returns whether that changed anything.
+    /// Takes that back: removes the peer from `allowedRemotePeers` and puts it into `deniedPeers`, so that neither a
+    /// `*`, nor being hosted here too, nor an invite lets it in. Denying `*` removes the `*`; peers allowed by name
+    /// stay allowed. Returns whether that changed anything.
     ///
     /// # Errors
     /// [`EditError::NoSuchIdentity`].
     pub fn deny(&mut self, who: &str, peer: &PeerPattern) -> Result<bool, EditError> {
         let index = self.index_of(who)?;
         let text = peer.to_string();
-        let open = self
-            .identities
-            .get(index)
-            .is_some_and(|identity| identity.allowed_remote_peers.contains(&PeerPattern::Any));
-        let hosted = self
-            .identities
-            .iter()
-            .any(|identity| identity.principal.as_str() == text);
-        let list_it = *peer != PeerPattern::Any && (open || hosted);
         self.edit_entry(index, |entry| {
             remove_from(entry, key::ALLOWED, &text);
-            if list_it {
+            if *peer != PeerPattern::Any {
                 add_to(entry, key::DENIED, &text);
             }
         })
