@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clawchat_identity::{Attestation, Verified};
 use clawchat_snap2p::{Credentials, Gatekeeper};
-use clawchat_types::{Locator, Principal};
+use clawchat_types::{InviteToken, Locator, Principal};
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
@@ -46,6 +46,7 @@ pub(crate) enum Command {
         peer: clawchat_types::PeerId,
         local: Credentials,
         target: Option<Principal>,
+        knock: Option<InviteToken>,
         reply: oneshot::Sender<Result<SessionHandle, SessionOpenError>>,
     },
     /// Open one of wire profile 1.0 with a connected peer.
@@ -177,8 +178,8 @@ impl Actor {
                 command = self.commands.recv() => match command {
                     Some(Command::Close { limit, done }) => break (limit, Some(done)),
                     Some(Command::Connect { locators, reply }) => self.connect(locators, reply),
-                    Some(Command::OpenSession { peer, local, target, reply }) => {
-                        self.open_session(&peer, local, target, reply);
+                    Some(Command::OpenSession { peer, local, target, knock, reply }) => {
+                        self.open_session(&peer, local, session::Wanted { target, knock }, reply);
                     }
                     Some(Command::OpenLegacySession { peer, local, reply }) => {
                         self.open_legacy_session(&peer, local, reply);
@@ -279,7 +280,7 @@ impl Actor {
         &mut self,
         peer: &clawchat_types::PeerId,
         local: Credentials,
-        target: Option<Principal>,
+        wanted: session::Wanted,
         reply: oneshot::Sender<Result<SessionHandle, SessionOpenError>>,
     ) {
         match self.open_substream(peer, Protocol::Native) {
@@ -288,7 +289,7 @@ impl Actor {
                     self.context(peer.clone(), connection),
                     substream,
                     local,
-                    target,
+                    wanted,
                     reply,
                 );
                 self.spawn(id, connection, Protocol::Native, false, task);

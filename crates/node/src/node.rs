@@ -7,7 +7,7 @@ use std::time::Duration;
 use clawchat_identity::{Attestation, Verified};
 use clawchat_snap2p::clawchat1::px1::PeerInfo;
 use clawchat_snap2p::{Credentials, Gatekeeper};
-use clawchat_types::{Locator, PeerId, Principal};
+use clawchat_types::{InviteToken, Locator, PeerId, Principal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::{Actor, Command, State};
@@ -190,7 +190,8 @@ impl Node {
     }
 
     /// Opens a session with a connected peer, as the identity in `local`. `target` is the principal that has
-    /// to answer there; without one it is the peer gateway's default identity. At most 20 s. Safe to drop.
+    /// to answer there; without one it is the peer gateway's default identity. `knock` is shown to the peer's gateway
+    /// before anything else, for an identity that is hidden from strangers. At most 20 s. Safe to drop.
     ///
     /// # Errors
     /// [`SessionOpenError`]; [`Refused`](SessionOpenError::Refused) carries the peer's reason.
@@ -199,12 +200,14 @@ impl Node {
         peer: &PeerId,
         local: Credentials,
         target: Option<Principal>,
+        knock: Option<InviteToken>,
     ) -> Result<SessionHandle, SessionOpenError> {
         let (reply, result) = oneshot::channel();
         let command = Command::OpenSession {
             peer: peer.clone(),
             local,
             target,
+            knock,
             reply,
         };
         self.commands

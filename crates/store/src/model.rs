@@ -1,8 +1,8 @@
 //! What a store remembers.
 
 use clawchat_types::{
-    Content, Locator, Message, MessageId, Nick, NodeId, OutboundStatus, Payload, PeerId, Principal,
-    UnixMillis,
+    Content, InviteToken, Locator, Message, MessageId, Nick, NodeId, OutboundStatus, Payload, PeerId,
+    Principal, UnixMillis,
 };
 
 /// A message somebody sent to this identity.
@@ -146,6 +146,11 @@ pub struct PeerRecord {
     pub peer_id: Option<PeerId>,
     /// The protocol generation they proved to speak, so that nobody can talk us into an older one.
     pub protocol_pin: Option<u8>,
+    /// What to knock with: the token of the invite they gave.
+    pub knock: Option<InviteToken>,
+    /// Their alias card: what they ask to be called, as received. At most
+    /// [`MAX_ALIAS_CARD_BYTES`](crate::MAX_ALIAS_CARD_BYTES).
+    pub alias_card: Option<Vec<u8>>,
 }
 
 impl PeerRecord {
@@ -162,6 +167,8 @@ impl PeerRecord {
             node_id: None,
             peer_id: None,
             protocol_pin: None,
+            knock: None,
+            alias_card: None,
         }
     }
 }

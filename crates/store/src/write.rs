@@ -12,6 +12,8 @@ pub const MAX_PEER_LOCATORS: usize = 16;
 pub const MAX_ALIAS_BYTES: usize = 256;
 /// Largest attestation kept for a peer, in bytes.
 pub const MAX_ATTESTATION_BYTES: usize = 4096;
+/// Largest alias card kept for a peer, in bytes.
+pub const MAX_ALIAS_CARD_BYTES: usize = 1024;
 /// Longest MIME type of a message, in bytes.
 pub const MAX_CONTENT_TYPE_BYTES: usize = 255;
 /// Longest `last_error`, in bytes. Longer ones are cut, never refused.
@@ -112,6 +114,7 @@ impl Write {
             Self::PutPeer(peer) => {
                 peer.alias.as_ref().map_or(0, String::len)
                     + peer.attestation.as_ref().map_or(0, Vec::len)
+                    + peer.alias_card.as_ref().map_or(0, Vec::len)
                     + peer.locators.iter().map(|l| l.as_str().len()).sum::<usize>()
             }
             Self::RemovePeer(_) => 0,
@@ -142,7 +145,9 @@ impl Write {
                     MAX_ALIAS_BYTES,
                 )?;
                 let attestation = peer.attestation.as_ref().map_or(0, Vec::len);
-                check_limit("attestation", attestation, MAX_ATTESTATION_BYTES)
+                check_limit("attestation", attestation, MAX_ATTESTATION_BYTES)?;
+                let alias_card = peer.alias_card.as_ref().map_or(0, Vec::len);
+                check_limit("alias card", alias_card, MAX_ALIAS_CARD_BYTES)
             }
             Self::MarkRead(arrivals) => check_limit("list of arrivals", arrivals.len(), MAX_MARKS),
             Self::SetOutbound { .. } | Self::NoteAttempt { .. } | Self::RemovePeer(_) => Ok(()),

@@ -71,7 +71,7 @@ impl Rogue {
     ) -> Result<SessionHandle, SessionOpenError> {
         within(
             self.node
-                .open_session(peer, self.credentials.clone(), Some(target.principal())),
+                .open_session(peer, self.credentials.clone(), Some(target.principal()), None),
         )
         .await
     }
@@ -192,7 +192,7 @@ impl Gatekeeper for OpenDoor {
         Some(self.0.clone())
     }
 
-    fn admit(&self, _: &Principal, _: &Principal) -> Result<(), ErrorCode> {
+    fn admit(&self, _: &Principal, _: &Principal, _: Option<&[u8]>) -> Result<(), ErrorCode> {
         Ok(())
     }
 }

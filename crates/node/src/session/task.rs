@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clawchat_snap2p::{
     Answerer, Credentials, Dialer, Gatekeeper, HANDSHAKE_DEADLINE, HandshakeError, PeerPair,
 };
-use clawchat_types::{PeerId, Principal};
+use clawchat_types::{InviteToken, PeerId, Principal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task;
 
@@ -33,6 +33,14 @@ pub(crate) struct Context {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
+/// Whom a session is for.
+pub(crate) struct Wanted {
+    /// Who has to answer; whoever does by default if not given.
+    pub(crate) target: Option<Principal>,
+    /// What to knock with.
+    pub(crate) knock: Option<InviteToken>,
+}
+
 /// What session tasks tell the node.
 pub(crate) enum Notice {
     /// The handshake of this task is done.
@@ -56,7 +64,7 @@ pub(crate) async fn dial(
     context: Context,
     opened: Opened,
     local: Credentials,
-    target: Option<Principal>,
+    wanted: Wanted,
     mut reply: Reply,
 ) -> Outcome {
     let mut stop = context.stop.clone();
@@ -67,7 +75,8 @@ pub(crate) async fn dial(
             responder: context.peer.to_string(),
         };
         let entropy = handshake::entropy().map_err(|error| broken(&error))?;
-        let dialer = Dialer::new(local, &peers, target, None, entropy, context.clock.now());
+        let knock = wanted.knock.as_ref().map(|token| token.as_bytes().as_slice());
+        let dialer = Dialer::new(local, &peers, wanted.target, knock, entropy, context.clock.now());
         let machine = Native::Dial(Box::new(dialer));
         let (session, frames) = handshake::run(machine, &mut io, context.clock, HANDSHAKE_DEADLINE)
             .await

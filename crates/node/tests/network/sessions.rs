@@ -18,7 +18,7 @@ async fn every_transport_carries_a_session_between_the_right_principals() {
         let local = credentials(Alice);
         let ours = alice
             .node
-            .open_session(&connected.peer, local.clone(), Some(Bob.principal()));
+            .open_session(&connected.peer, local.clone(), Some(Bob.principal()), None);
         let ours = within(ours).await.unwrap();
         let theirs = bob.inbound().await;
         assert_eq!(
@@ -81,7 +81,7 @@ async fn one_gateway_opens_sessions_as_each_of_its_identities() {
     for person in [Alice, Alice2] {
         let session = alice
             .node
-            .open_session(&peer, credentials(person), Some(Bob.principal()));
+            .open_session(&peer, credentials(person), Some(Bob.principal()), None);
         let session = within(session).await.unwrap();
         assert_eq!(*session.local(), person.principal());
         assert_eq!(*bob.inbound().await.remote(), person.principal());
@@ -135,7 +135,7 @@ async fn fifty_sessions_at_once_all_come_about() {
     let local = credentials(Alice);
     for _ in 0..50 {
         let (node, peer, local) = (alice.node.clone(), peer.clone(), local.clone());
-        opening.spawn(async move { node.open_session(&peer, local, None).await });
+        opening.spawn(async move { node.open_session(&peer, local, None, None).await });
     }
     let opened = within(opening.join_all()).await;
     let sessions: Vec<_> = opened.into_iter().map(Result::unwrap).collect();

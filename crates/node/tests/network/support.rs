@@ -80,7 +80,7 @@ impl Gatekeeper for Hosted {
         .cloned()
     }
 
-    fn admit(&self, _: &Principal, remote: &Principal) -> Result<(), ErrorCode> {
+    fn admit(&self, _: &Principal, remote: &Principal, _: Option<&[u8]>) -> Result<(), ErrorCode> {
         let refused = self.refused.lock().expect("not poisoned").contains(remote);
         if refused {
             Err(ErrorCode::NotAllowed)
@@ -227,7 +227,11 @@ impl Gateway {
         target: Option<Person>,
     ) -> Result<SessionHandle, SessionOpenError> {
         let target = target.map(Person::principal);
-        within(self.node.open_session(peer, credentials(self.people[0]), target)).await
+        within(
+            self.node
+                .open_session(peer, credentials(self.people[0]), target, None),
+        )
+        .await
     }
 
     /// Opens a session of wire profile 1.0 as its first person with another gateway.

@@ -7,6 +7,7 @@ use snow::{HandshakeState, TransportState};
 
 use super::exchange::{Channel, Exchange, Tell, read_refusal, refused, split_frame, verify};
 use super::{Credentials, Gatekeeper, HandshakeEntropy, HandshakeError, PeerPair, Proven, noise};
+use crate::ErrorCode;
 use crate::session::{Role, Session};
 use crate::wire::{Auth, Control, Hello, KIND_KNOCK, KIND_NOISE, KIND_REFUSAL, NONCE_BYTES, read_one};
 
@@ -34,6 +35,7 @@ enum State {
         noise: Box<HandshakeState>,
         credentials: Credentials,
         initiator_nonce: [u8; NONCE_BYTES],
+        knock: Option<Vec<u8>>,
     },
     /// Our proof is out; the initiator's AUTH_OK is due.
     Ok {
@@ -42,6 +44,13 @@ enum State {
         remote: Proven,
     },
     Done,
+}
+
+/// What the initiator asked for in its first frames, and what it is answered with.
+struct Asked<'a> {
+    credentials: &'a Credentials,
+    initiator_nonce: [u8; NONCE_BYTES],
+    knock: Option<&'a [u8]>,
 }
 
 impl Answerer {
@@ -69,8 +78,14 @@ impl Answerer {
                 noise,
                 credentials,
                 initiator_nonce,
+                knock,
             } => {
-                self.on_auth(noise, &credentials, initiator_nonce, frame, now, gate);
+                let asked = Asked {
+                    credentials: &credentials,
+                    initiator_nonce,
+                    knock: knock.as_deref(),
+                };
+                self.on_auth(noise, &asked, frame, now, gate);
             }
             State::Ok {
                 transport,
@@ -162,14 +177,14 @@ impl Answerer {
             noise: Box::new(noise),
             credentials,
             initiator_nonce: hello.nonce,
+            knock: token,
         })
     }
 
     fn on_auth(
         &mut self,
         mut noise: Box<HandshakeState>,
-        credentials: &Credentials,
-        initiator_nonce: [u8; NONCE_BYTES],
+        asked: &Asked<'_>,
         frame: &[u8],
         now: Moment,
         gate: &dyn Gatekeeper,
@@ -192,16 +207,17 @@ impl Answerer {
             Err(error) => return self.exchange.fail(error, Tell::InClear),
         };
         let channel = Channel {
-            initiator_nonce,
+            initiator_nonce: asked.initiator_nonce,
             responder_nonce: self.entropy.nonce,
             remote_static,
         };
-        let local = *credentials.principal();
-        let remote = match read_auth(&payload, &channel, &local, now, gate) {
+        let local = *asked.credentials.principal();
+        let admit = |remote: &Principal| gate.admit(&local, remote, asked.knock);
+        let remote = match read_auth(&payload, &channel, &local, now, admit) {
             Ok(remote) => remote,
             Err(error) => return self.exchange.fail(error, Tell::Sealed(Box::new(transport))),
         };
-        match noise::seal(&mut transport, &proof(credentials, &channel)) {
+        match noise::seal(&mut transport, &proof(asked.credentials, &channel)) {
             Ok(message) => {
                 self.exchange.send(KIND_NOISE, &message);
                 let transport = Box::new(transport);
@@ -248,15 +264,14 @@ fn read_auth(
     channel: &Channel,
     local: &Principal,
     now: Moment,
-    gate: &dyn Gatekeeper,
+    admit: impl FnOnce(&Principal) -> Result<(), ErrorCode>,
 ) -> Result<Proven, HandshakeError> {
     let remote = verify(&read_one(payload)?.auth()?, channel, local.network(), now)?;
-    gate.admit(local, remote.principal())
-        .map_err(|code| HandshakeError::NotAdmitted {
-            local: *local,
-            remote: *remote.principal(),
-            code,
-        })?;
+    admit(remote.principal()).map_err(|code| HandshakeError::NotAdmitted {
+        local: *local,
+        remote: *remote.principal(),
+        code,
+    })?;
     Ok(remote)
 }
 

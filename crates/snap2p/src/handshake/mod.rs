@@ -82,11 +82,12 @@ pub trait Gatekeeper {
     /// `knock` is the token the peer knocked with, 16 to 32 bytes ([`crate::TOKEN_BYTES`]), unchecked.
     fn credentials_for(&self, target: Option<&Principal>, knock: Option<&[u8]>) -> Option<Credentials>;
 
-    /// Whether `local` talks to `remote`, whose identity is proven at this point.
+    /// Whether `local` talks to `remote`, whose identity is proven at this point. `knock` is the token that came with
+    /// this handshake, as in [`Gatekeeper::credentials_for`].
     ///
     /// # Errors
     /// The code `remote` is refused with, usually [`ErrorCode::NotAllowed`]. It learns nothing else.
-    fn admit(&self, local: &Principal, remote: &Principal) -> Result<(), ErrorCode>;
+    fn admit(&self, local: &Principal, remote: &Principal, knock: Option<&[u8]>) -> Result<(), ErrorCode>;
 }
 
 /// The next message of a sequence that must have one.

@@ -99,6 +99,7 @@ fn a_gatekeeper_that_picks_another_identity_than_asked_for_is_not_followed() {
             &self,
             _: &clawchat_types::Principal,
             _: &clawchat_types::Principal,
+            _: Option<&[u8]>,
         ) -> Result<(), ErrorCode> {
             Ok(())
         }

@@ -101,7 +101,7 @@ impl Gatekeeper for Gate {
         shown.then(|| hosted.credentials.clone())
     }
 
-    fn admit(&self, _local: &Principal, remote: &Principal) -> Result<(), ErrorCode> {
+    fn admit(&self, _local: &Principal, remote: &Principal, _knock: Option<&[u8]>) -> Result<(), ErrorCode> {
         if self.refuses.contains(remote) {
             Err(ErrorCode::NotAllowed)
         } else {

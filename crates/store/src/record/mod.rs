@@ -1,16 +1,18 @@
 //! Between what is remembered and the bytes on disk. The only file that names bincode beside the frozen structs.
 
 pub(crate) mod v1;
+pub(crate) mod v2;
 
 use bincode::config;
 use clawchat_types::{
-    Content, Message, MessageId, Nick, NodeId, OutboundStatus, Payload, Principal, UnixMillis,
+    Content, InviteToken, Message, MessageId, Nick, NodeId, OutboundStatus, Payload, Principal, UnixMillis,
 };
 
 use crate::write::{MAX_RECORD_BYTES, cut_error};
 use crate::{AttemptState, InboxEntry, OutboxEntry, PeerRecord, Proof};
 
 use v1::{AttemptV1, ConversationV1, InboxV1, MessageV1, OutboxV1, PeerV1, ProofV1, StateV1};
+use v2::PeerV2;
 
 /// Records up to this length, in bytes, are decoded under the small limit.
 const SMALL_RECORD_BYTES: usize = 64 * 1024;
@@ -23,7 +25,7 @@ const LARGE_LIMIT: usize = MAX_RECORD_BYTES + SMALL_LIMIT;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordError(pub(crate) &'static str);
 
-/// A version 1 struct.
+/// A struct of a record.
 pub(crate) trait Record: bincode::Encode + bincode::Decode<()> {}
 
 impl Record for InboxV1 {}
@@ -31,6 +33,7 @@ impl Record for OutboxV1 {}
 impl Record for StateV1 {}
 impl Record for ConversationV1 {}
 impl Record for PeerV1 {}
+impl Record for PeerV2 {}
 impl Record for v1::MetaV1 {}
 
 pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
@@ -188,8 +191,8 @@ pub(crate) fn attempt_state(record: ConversationV1) -> Result<Option<AttemptStat
     }))
 }
 
-pub(crate) fn peer_record(peer: PeerRecord) -> PeerV1 {
-    PeerV1 {
+pub(crate) fn peer_record(peer: PeerRecord) -> PeerV2 {
+    let known = PeerV1 {
         principal: peer.principal.to_bytes(),
         alias: peer.alias,
         locators: peer
@@ -203,10 +206,20 @@ pub(crate) fn peer_record(peer: PeerRecord) -> PeerV1 {
         node_id: peer.node_id.map(|id| *id.as_bytes()),
         peer_id: peer.peer_id.map(|id| id.as_str().to_owned()),
         protocol_pin: peer.protocol_pin,
+    };
+    PeerV2 {
+        known,
+        knock: peer.knock.map(|token| *token.as_bytes()),
+        alias_card: peer.alias_card,
     }
 }
 
-pub(crate) fn peer(record: PeerV1) -> Result<PeerRecord, RecordError> {
+pub(crate) fn peer(record: PeerV2) -> Result<PeerRecord, RecordError> {
+    let PeerV2 {
+        known: record,
+        knock,
+        alias_card,
+    } = record;
     let locators = record
         .locators
         .iter()
@@ -223,6 +236,8 @@ pub(crate) fn peer(record: PeerV1) -> Result<PeerRecord, RecordError> {
         node_id: record.node_id.map(NodeId::new),
         peer_id: peer_id.map_err(|_| RecordError("has a bad peer id"))?,
         protocol_pin: record.protocol_pin,
+        knock: knock.map(InviteToken::new),
+        alias_card,
     })
 }
 
@@ -346,6 +361,34 @@ mod tests {
         );
     }
 
+    #[test]
+    fn peers_of_both_versions_are_read() {
+        let plain = PeerRecord {
+            alias: Some("a".to_owned()),
+            locators: vec!["/ip4/1.2.3.4/tcp/5".parse().unwrap()],
+            ..PeerRecord::new(Principal::from_hash160(Network::Testnet, [1; 20]))
+        };
+        let invited = PeerRecord {
+            knock: Some(InviteToken::new([5; 32])),
+            alias_card: Some(vec![6, 7]),
+            ..plain.clone()
+        };
+        let old = encode(&peer_record(plain.clone()).known).unwrap();
+        assert_eq!(
+            encode(&peer_record(plain.clone())).unwrap(),
+            old,
+            "as it always was"
+        );
+        assert_eq!(peer(decode(&old).unwrap()), Ok(plain));
+        let new = encode(&peer_record(invited.clone())).unwrap();
+        let expected = format!("02{}01{}01020607", hex::encode(&old), "05".repeat(32));
+        assert_eq!(hex::encode(&new), expected);
+        assert_eq!(peer(decode(&new).unwrap()), Ok(invited));
+        for length in 0..new.len() {
+            assert!(decode::<PeerV2>(&new[..length]).is_err(), "cut at {length}");
+        }
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -353,7 +396,7 @@ mod tests {
             let _ = decode::<InboxV1>(&bytes).map(|record| inbox_entry(1, record, true));
             let _ = decode::<StateV1>(&bytes).map(|record| status(record.status));
             let _ = decode::<ConversationV1>(&bytes).map(attempt_state);
-            let _ = decode::<PeerV1>(&bytes).map(peer);
+            let _ = decode::<PeerV2>(&bytes).map(peer);
             let _ = decode::<v1::MetaV1>(&bytes);
             let _ = decode_received_at(&bytes);
         }

@@ -6,7 +6,8 @@ use super::base::Base;
 use super::engine::Bytes;
 use super::layout::{Tree, first_number, joined, last_number, numbers};
 use crate::record;
-use crate::record::v1::{ConversationV1, InboxV1, OutboxV1, PeerV1, StateV1};
+use crate::record::v1::{ConversationV1, InboxV1, OutboxV1, StateV1};
+use crate::record::v2::PeerV2;
 use crate::sealed::HIDDEN_BYTES;
 use crate::store::PageBudget;
 use crate::{AttemptState, InboxEntry, OutboxEntry, PeerRecord, StoreError};
@@ -293,7 +294,7 @@ impl Base {
     /// replaced while it is put together.
     fn peer_record(&self, key: &[u8], mut value: Bytes) -> Result<Option<PeerRecord>, StoreError> {
         loop {
-            let record: Result<PeerV1, _> = self.large(Tree::Peers, key, &value);
+            let record: Result<PeerV2, _> = self.large(Tree::Peers, key, &value);
             let error = match record.and_then(|record| self.decoded(Tree::Peers, record::peer(record))) {
                 Ok(peer) => return Ok(Some(peer)),
                 Err(error) => error,
