@@ -129,6 +129,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::invites::Invites;
 
     async fn inbox_of(messages: u8) -> Arc<Hosted> {
         let (identity, sender) = (stranger(1), stranger(2));
@@ -153,7 +154,16 @@ mod tests {
             };
             store.submit(write).await.unwrap();
         }
-        Arc::new(Hosted::new(identity, None, store, CancellationToken::new()).unwrap())
+        Arc::new(
+            Hosted::new(
+                identity,
+                None,
+                store,
+                Invites::default(),
+                CancellationToken::new(),
+            )
+            .unwrap(),
+        )
     }
 
     /// What a new claim gets of everything.

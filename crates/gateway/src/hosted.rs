@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 use crate::claims::Claims;
 use crate::clock;
 use crate::delivery::Conversation;
-use crate::invite::Invite;
+use crate::invite::Shown;
+use crate::invites::{Invites, InvitesFileError};
 use crate::peer_records::PeerRecords;
 use crate::receipts::Receipts;
 use crate::wake;
@@ -52,7 +53,8 @@ pub(crate) struct Hosted {
     /// The same for the key of the gateway's node, once it was needed.
     legacy_attestation: Mutex<Option<Attestation<Verified>>>,
     nick: Mutex<Option<Nick>>,
-    invite: Mutex<Option<Invite>>,
+    invite: Mutex<Option<Shown>>,
+    invites: Invites,
     store: StoreHandle,
     arrivals: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
@@ -66,7 +68,7 @@ pub(crate) struct Hosted {
 }
 
 impl Hosted {
-    /// Starts serving `identity` out of `store`. Ends with `stop`.
+    /// Starts serving `identity` out of `store`, open to whom `invites` let in. Ends with `stop`.
     ///
     /// # Errors
     /// When the system gives no randomness for the attestation, or the store cannot be read.
@@ -74,6 +76,7 @@ impl Hosted {
         identity: Identity,
         nick: Option<Nick>,
         store: StoreHandle,
+        invites: Invites,
         stop: CancellationToken,
     ) -> Result<Self, HostError> {
         let latest = store.store().inbox_count()?;
@@ -88,6 +91,7 @@ impl Hosted {
             legacy_attestation: Mutex::default(),
             nick: Mutex::new(nick),
             invite: Mutex::default(),
+            invites,
             identity,
             store,
             arrivals: watch::Sender::new(latest),
@@ -127,8 +131,13 @@ impl Hosted {
     }
 
     /// The invite shown last.
-    pub(crate) fn invite(&self) -> MutexGuard<'_, Option<Invite>> {
+    pub(crate) fn invite(&self) -> MutexGuard<'_, Option<Shown>> {
         lock(&self.invite)
+    }
+
+    /// The tokens it handed out, and whom they let in.
+    pub(crate) fn invites(&self) -> &Invites {
+        &self.invites
     }
 
     pub(crate) fn store(&self) -> &StoreHandle {
@@ -292,6 +301,8 @@ pub(crate) enum HostError {
     Card(#[from] clawchat_identity::CardError),
     #[error(transparent)]
     Open(#[from] clawchat_store::OpenError),
+    #[error(transparent)]
+    Invites(#[from] InvitesFileError),
     #[error("cannot start the store's thread: {0}")]
     Thread(#[from] std::io::Error),
 }

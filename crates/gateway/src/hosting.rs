@@ -15,6 +15,7 @@ use crate::config::GatewayConfig;
 use crate::home::{Home, HomeLock};
 use crate::hosted::{HostError, Hosted};
 use crate::import::Problem;
+use crate::invites::Invites;
 use crate::shared::Gateway;
 use crate::{api, clock, delivery, hosts, import, peering, setup, wake, whereabouts};
 
@@ -29,6 +30,7 @@ pub(crate) struct Owned {
 /// An identity's store, and what of the files of the TypeScript version could not be taken over into it.
 pub(crate) struct OpenStore {
     pub(crate) store: StoreHandle,
+    pub(crate) invites: Invites,
     pub(crate) import_problems: Vec<Problem>,
 }
 
@@ -40,12 +42,14 @@ pub(crate) fn open_store(
     identity: &Identity,
 ) -> Result<OpenStore, HostError> {
     let principal = identity.principal();
+    let invites = Invites::load(home.invites_path(principal))?;
     let folder = home.store_dir(principal);
     let store = SledStore::open(&folder, &identity.store_key(), StoreOptions::default())?;
     let owner = import::Owner::of(config, principal);
     let import_problems = import::take_over(&home.identity_dir(principal), &store, &owner, clock::now())?;
     Ok(OpenStore {
         store: StoreHandle::start(Arc::new(store))?,
+        invites,
         import_problems,
     })
 }
@@ -95,10 +99,17 @@ async fn try_host(gateway: &Gateway, config: &GatewayConfig, identity: Identity)
     .map_err(std::io::Error::other)?;
     let OpenStore {
         store,
+        invites,
         import_problems,
     } = opened?;
     let nick = nick_of(config, &principal);
-    let hosted = Arc::new(Hosted::new(identity, nick, store, gateway.stop.child_token())?);
+    let hosted = Arc::new(Hosted::new(
+        identity,
+        nick,
+        store,
+        invites,
+        gateway.stop.child_token(),
+    )?);
     gateway.hosts.set_import_problems(&principal, &import_problems);
     gateway.hosts.insert(Arc::clone(&hosted));
     start(gateway, &hosted)

@@ -1,19 +1,23 @@
 //! The identities of this gateway: who is configured, who is served, and who may talk to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use clawchat_identity::{Attestation, Verified};
 use clawchat_node::{Credentials, ErrorCode, Gatekeeper, LegacyPolicy};
-use clawchat_router::{Acl, AllowEntry, Directory, HostedIdentity, ResolveError, Route, Verdict, Visibility};
+use clawchat_router::{
+    Acl, AllowEntry, Directory, HostedIdentity, Refusal, ResolveError, Route, Verdict, Visibility,
+};
 use clawchat_snap2p::clawchat1::Gate;
 use clawchat_types::{NodeId, Principal};
 use serde_json::{Value, json};
 use tracing::{debug, error, warn};
 
+use crate::clock;
 use crate::config::{self, GatewayConfig, IdentityConfig, LegacyPeers, PeerPattern};
 use crate::hosted::Hosted;
 use crate::import::Problem;
+use crate::invites::Door;
 use crate::link::{self, Link};
 
 /// Looked at by every session and every message, changed by the operator.
@@ -31,6 +35,8 @@ struct Inner {
     loaded: Vec<Arc<Hosted>>,
     /// Why an identity that should be served is not, by its principal's text.
     not_loaded: BTreeMap<String, String>,
+    /// Identities that deny everybody, invited or not.
+    closed: BTreeSet<Principal>,
     legacy: LegacyPolicy,
     /// What of the files of the TypeScript version could not be taken over, for `status`.
     import_problems: BTreeMap<Principal, Vec<Value>>,
@@ -70,6 +76,12 @@ impl Hosts {
             .not_loaded
             .retain(|principal, _| config.find(principal).is_some());
         inner.directory = directory;
+        inner.closed = config
+            .identities()
+            .iter()
+            .filter(|identity| identity.denied_peers.contains(&PeerPattern::Any))
+            .filter_map(|identity| identity.principal.get().ok())
+            .collect();
         inner.legacy = legacy_policy(config);
         inner.sort();
     }
@@ -244,7 +256,7 @@ impl Hosts {
 
     /// Whether a message from another gateway reaches `to`.
     pub(crate) fn inbound_verdict(&self, from: &Principal, to: &Principal) -> Verdict {
-        self.read().directory.inbound(from, to)
+        self.read().inbound_verdict(from, to)
     }
 
     /// Whether a message between two identities of this gateway reaches `to`.
@@ -272,26 +284,30 @@ impl Hosts {
 }
 
 impl Gatekeeper for Hosts {
-    /// Served identities answer by name, and the first that is not stealth answers for the gateway. Invites of
-    /// stealth identities are not managed yet, so no knock opens them: they answer to nobody.
-    fn credentials_for(&self, target: Option<&Principal>, _knock: Option<&[u8]>) -> Option<Credentials> {
+    /// Served identities answer by name, and the first that is not stealth answers for the gateway. A stealth identity
+    /// answers whoever knocks with a token it gave out.
+    fn credentials_for(&self, target: Option<&Principal>, knock: Option<&[u8]>) -> Option<Credentials> {
         let hosted = {
             let inner = self.read();
-            let shown = |hosted: &&Arc<Hosted>| {
+            let stealth = |hosted: &Hosted| {
                 inner
                     .directory
                     .get(hosted.principal())
-                    .is_some_and(|identity| identity.visibility != Visibility::Stealth)
+                    .is_none_or(|identity| identity.visibility == Visibility::Stealth)
             };
-            match target {
-                Some(target) => inner
-                    .loaded
-                    .iter()
-                    .filter(shown)
-                    .find(|hosted| hosted.principal() == target)
-                    .cloned(),
-                None => inner.loaded.iter().find(shown).cloned(),
-            }
+            let (asked, hidden) = match target {
+                Some(target) => {
+                    let asked = inner.loaded.iter().find(|hosted| hosted.principal() == target);
+                    (asked, asked.is_some_and(|hosted| stealth(hosted)))
+                }
+                None => (inner.loaded.iter().find(|hosted| !stealth(hosted)), false),
+            };
+            // A knock is looked at whoever is asked for, so that the time it takes tells nothing.
+            let opens = match (knock, asked.or(inner.loaded.first())) {
+                (Some(knock), Some(hosted)) => inner.opens(hosted, knock),
+                (Some(_) | None, _) => false,
+            };
+            asked.filter(|_| !hidden || opens).cloned()
         }?;
         hosted
             .credentials()
@@ -299,10 +315,23 @@ impl Gatekeeper for Hosts {
             .ok()
     }
 
-    fn admit(&self, local: &Principal, remote: &Principal) -> Result<(), ErrorCode> {
-        match self.inbound_verdict(remote, local) {
-            Verdict::Deliver { .. } => Ok(()),
-            Verdict::Refuse(_) => Err(ErrorCode::NotAllowed),
+    /// Whom an invite let in is admitted as if the access list named it; whoever is denied is not.
+    fn admit(&self, local: &Principal, remote: &Principal, knock: Option<&[u8]>) -> Result<(), ErrorCode> {
+        let inner = self.read();
+        let Some(hosted) = inner.loaded.iter().find(|hosted| hosted.principal() == local) else {
+            return Err(ErrorCode::NotAllowed);
+        };
+        let knocked = !inner.is_kept_out(remote, local)
+            && knock.is_some_and(|knock| hosted.invites().admit(knock, remote, clock::now()));
+        let listed = matches!(inner.inbound_verdict(remote, local), Verdict::Deliver { .. });
+        let stealth = inner
+            .directory
+            .get(local)
+            .is_none_or(|identity| identity.visibility == Visibility::Stealth);
+        if listed && (knocked || !stealth) {
+            Ok(())
+        } else {
+            Err(ErrorCode::NotAllowed)
         }
     }
 }
@@ -331,6 +360,40 @@ impl Gate for Hosts {
 }
 
 impl Inner {
+    /// What the access list says, and who came by an invite: it counts like an entry of that list.
+    fn inbound_verdict(&self, from: &Principal, to: &Principal) -> Verdict {
+        let listed = self.directory.inbound(from, to);
+        let invited = || {
+            let hosted = self.loaded.iter().find(|hosted| hosted.principal() == to);
+            hosted.is_some_and(|hosted| hosted.invites().is_member(from))
+        };
+        match listed {
+            Verdict::Refuse(Refusal::NotAllowed) if !self.is_kept_out(from, to) && invited() => {
+                Verdict::Deliver { identity: *to }
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Whether the operator keeps `from` out expressly, or everybody.
+    fn is_kept_out(&self, from: &Principal, to: &Principal) -> bool {
+        let denied = self
+            .directory
+            .get(to)
+            .is_none_or(|identity| identity.acl.denied().contains(from));
+        denied || self.closed.contains(to) || from.network() != to.network()
+    }
+
+    /// Whether a knock opens this identity: the token is one of its invites, or was given to somebody who is not kept
+    /// out.
+    fn opens(&self, hosted: &Hosted, knock: &[u8]) -> bool {
+        match hosted.invites().door(knock, clock::now()) {
+            Some(Door::Invite) => true,
+            Some(Door::Member(member)) => !self.is_kept_out(&member, hosted.principal()),
+            None => false,
+        }
+    }
+
     /// Puts the served identities into the order of the configuration.
     fn sort(&mut self) {
         let order: Vec<Principal> = self.directory.iter().map(|identity| identity.principal).collect();

@@ -7,6 +7,7 @@
 
 mod addresses;
 pub mod admin;
+mod aliases;
 mod api;
 mod claims;
 mod clock;
@@ -20,6 +21,7 @@ mod hosting;
 mod hosts;
 mod import;
 mod invite;
+mod invites;
 mod legacy_ids;
 mod link;
 mod nearer;

@@ -157,6 +157,11 @@ fn keep_serving(gateway: &Gateway, session: Link) {
 
 async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool) {
     let remote = *session.remote();
+    // Perhaps it came by an invite: that it did must not be forgotten once anything was taken from it.
+    if let Err(error) = hosted.invites().settled().await {
+        warn!(identity = %hosted.principal(), peer = %remote, %error, "a session ends: its invite cannot be noted");
+        session.close(ErrorCode::RateLimited);
+    }
     if first {
         info!(identity = %hosted.principal(), peer = %remote, "connected");
         hosted.announce(Event::Peer {

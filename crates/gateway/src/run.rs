@@ -132,7 +132,7 @@ impl Gateway {
             match store.and_then(|opened| {
                 hosts.set_import_problems(&principal, &opened.import_problems);
                 let nick = hosting::nick_of(&config, &principal);
-                Hosted::new(identity, nick, opened.store, stop.child_token())
+                Hosted::new(identity, nick, opened.store, opened.invites, stop.child_token())
             }) {
                 Ok(identity) => hosted.push(Arc::new(identity)),
                 Err(error) => {

@@ -155,6 +155,12 @@ impl<V> AliasCard<V> {
         self.expires_at
     }
 
+    /// Whether it is within its time.
+    #[must_use]
+    pub fn is_current(&self, now: UnixSeconds) -> bool {
+        check_window(self.issued_at, self.expires_at, now).is_ok()
+    }
+
     fn wire<'a>(&'a self, sig: Option<&'a [u8]>) -> Wire<'a, String> {
         Wire {
             p: self.principal.to_string(),

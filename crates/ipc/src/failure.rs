@@ -54,6 +54,9 @@ error_codes! {
     /// No message with that id.
     NoSuchMessage = "no_such_message", exit 4,
         "see: clawchat inbox";
+    /// No invite of that name or token.
+    NoSuchInvite = "no_such_invite", exit 4,
+        "see: clawchat invite list";
     /// No channel of that name.
     NoSuchChannel = "no_such_channel", exit 4,
         "see: clawchat channel list";

@@ -22,6 +22,7 @@ use crate::dial::{self, Dials};
 use crate::legacy::LegacyPart;
 use crate::nat::NatPart;
 use crate::node::View;
+use crate::rate::{Handshakes, Source};
 use crate::session::refusal::Refusals;
 use crate::session::task::{self as session, Notice, Outcome};
 use crate::swarm::{Behaviour, BehaviourEvent, OpenReply, Protocol, SubstreamEvent};
@@ -89,6 +90,7 @@ pub(crate) struct State {
     sessions: JoinSet<Outcome>,
     running: HashMap<task::Id, Running>,
     refusals: Refusals,
+    rate: Handshakes,
     waiting_events: VecDeque<NodeEvent>,
     notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
     stop: watch::Sender<bool>,
@@ -106,17 +108,20 @@ struct Running {
     doomed: bool,
     abort: AbortHandle,
     order: u64,
+    /// Where a handshake that counts came from.
+    source: Option<Source>,
 }
 
 impl State {
     /// Nothing is going on.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             clock: Clock::start(),
             dials: Dials::default(),
             sessions: JoinSet::new(),
             running: HashMap::new(),
             refusals: Refusals::default(),
+            rate: Handshakes::new(limits.handshakes_per_minute),
             waiting_events: VecDeque::new(),
             notices: mpsc::channel(session::MAX_NOTICES),
             stop: watch::Sender::new(false),
@@ -342,6 +347,8 @@ impl Actor {
         let abort = self.state.sessions.spawn(task);
         self.state.next += 1;
         let order = self.state.next;
+        let counts = inbound && protocol != Protocol::LegacyPx1;
+        let source = counts.then(|| self.source(peer, connection)).flatten();
         let running = Running {
             peer,
             connection,
@@ -351,6 +358,7 @@ impl Actor {
             doomed: false,
             abort: abort.clone(),
             order,
+            source,
         };
         self.state.running.insert(abort.id(), running);
     }
@@ -368,6 +376,9 @@ impl Actor {
             Notice::Authenticated(id) => {
                 if let Some(running) = self.state.running.get_mut(&id) {
                     running.authenticated = true;
+                    if let Some(source) = running.source {
+                        self.state.rate.completed(source);
+                    }
                     self.swarm
                         .behaviour_mut()
                         .connections
@@ -534,7 +545,9 @@ impl Actor {
                 protocol,
                 substream,
             } => {
-                let Some(name) = address::from_libp2p(&peer).filter(|_| self.make_room(&peer)) else {
+                let allowed = protocol == Protocol::LegacyPx1 || self.may_begin(peer, connection);
+                let admitted = |_: &clawchat_types::PeerId| allowed && self.make_room(&peer);
+                let Some(name) = address::from_libp2p(&peer).filter(admitted) else {
                     tracing::debug!(%peer, "session refused: too many are being opened");
                     if protocol == Protocol::Native {
                         self.state.refusals.refuse(substream);
@@ -558,6 +571,17 @@ impl Actor {
                 self.state.refusals.refuse(substream);
             }
         }
+    }
+
+    /// Whether where `peer` comes from has not begun too many handshakes lately.
+    fn may_begin(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
+        let source = self.source(peer, connection);
+        source.is_none_or(|source| self.state.rate.begin(source, Instant::now()))
+    }
+
+    /// Where a handshake is counted; nowhere on a connection that has a session.
+    fn source(&self, peer: PeerId, connection: ConnectionId) -> Option<Source> {
+        self.swarm.behaviour().connections.source(peer, connection)
     }
 
     /// Whether `peer` may start another handshake. If too many are under way, the oldest one of the busiest

@@ -96,6 +96,10 @@ pub struct Limits {
     pub handshakes: usize,
     /// Inbound session handshakes in flight per peer. Default 64. The next one is refused.
     pub handshakes_per_peer: usize,
+    /// Inbound session handshakes per minute from one IP address (one /64 network of IPv6; through a relay: from one
+    /// peer id) that did not come to a session. Default 120. The next one is refused, unless its connection has a
+    /// session already.
+    pub handshakes_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -110,6 +114,7 @@ impl Default for Limits {
             sessions_per_connection: 64,
             handshakes: 256,
             handshakes_per_peer: 64,
+            handshakes_per_minute: 120,
         }
     }
 }

@@ -22,6 +22,7 @@ mod event;
 mod legacy;
 mod nat;
 mod node;
+mod rate;
 mod session;
 mod swarm;
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Node {
             legacy: config
                 .legacy
                 .map(|legacy| LegacyPart::new(legacy, Arc::clone(&switch))),
+            state: State::new(&config.limits),
             limits: config.limits,
-            state: State::new(),
         };
         actor.begin_nat();
         actor.settle(listening.listeners).await;

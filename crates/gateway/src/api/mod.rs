@@ -1,6 +1,7 @@
 //! Answers to local requests.
 
 mod identities;
+mod invites;
 mod messages;
 mod peers;
 mod reading;
@@ -167,12 +168,12 @@ impl Api {
             | Request::IdentityRecover { .. }
             | Request::GatewayInit { .. }
             | Request::GatewaySet { .. }) => self.administer(who, request).await?.into(),
-            Request::InviteCreate { .. } | Request::InviteList | Request::InviteRevoke { .. } => {
-                return Err(
-                    Failure::new(ErrorCode::Unsupported, "this daemon has no managed invites")
-                        .with_hint("'clawchat up' prints an invite that works until its attestation expires"),
-                );
-            }
+            Request::InviteCreate { expires, uses } => self
+                .invite_create(&self.acting(who)?, expires, uses)
+                .await?
+                .into(),
+            Request::InviteList => Self::invite_list(&*self.acting(who)?).into(),
+            Request::InviteRevoke { invite } => self.invite_revoke(&self.acting(who)?, &invite).await?.into(),
         };
         Ok(match reply {
             Answer::Reply(reply) => reply,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clawchat_identity::ContactCard;
+use clawchat_identity::{Invite, InviteError, Verified};
 use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_node::DialError;
 use clawchat_router::ResolveError;
@@ -11,6 +11,7 @@ use clawchat_types::{Locator, Principal};
 use serde_json::{Value, json};
 
 use super::{Api, render, storage};
+use crate::aliases;
 use crate::clock;
 use crate::delivery::hurry;
 use crate::hints;
@@ -72,8 +73,13 @@ impl Api {
     }
 
     pub(super) async fn peer_add(&self, hosted: &Arc<Hosted>, new: NewPeer) -> Result<Value, Failure> {
-        let (principal, locators) = match (&new.invite, new.principal) {
-            (Some(invite), _) => read_invite(hosted, invite)?,
+        let invite = new
+            .invite
+            .as_deref()
+            .map(|text| read_invite(hosted, text))
+            .transpose()?;
+        let (principal, locators) = match (&invite, new.principal) {
+            (Some(invite), _) => (*invite.card().principal(), invite.card().locators().to_vec()),
             (None, Some(principal)) => (
                 principal,
                 new.address
@@ -115,6 +121,11 @@ impl Api {
             .map_err(|error| storage(&error))?;
         let mut record = known.unwrap_or_else(|| PeerRecord::new(principal));
         record.alias = new.alias;
+        if let Some(invite) = &invite {
+            hosted.whereabouts().learn(facts(invite.card()));
+            aliases::take_alias(&mut record, invite.card(), clock::now().seconds());
+            record.knock = invite.token().copied().or(record.knock);
+        }
         record.added = true;
         record.last_seen = Some(clock::now());
         // What the operator says now is tried first.
@@ -300,19 +311,27 @@ fn addresses(text: &str) -> Result<Vec<Locator>, Failure> {
     Ok(locators)
 }
 
-fn read_invite(hosted: &Hosted, invite: &str) -> Result<(Principal, Vec<Locator>), Failure> {
-    let card = ContactCard::from_invite(invite)
-        .map_err(|error| Failure::invalid(format!("this is not a usable invite: {error}")))?
-        .verify(hosted.principal().network(), clock::now().seconds())
+fn read_invite(hosted: &Hosted, text: &str) -> Result<Invite<Verified>, Failure> {
+    let network = hosted.principal().network();
+    Invite::from_text(text)
+        .and_then(|invite| invite.verify(network, clock::now().seconds()))
         .map_err(|error| {
-            Failure::new(
-                ErrorCode::NotAllowed,
-                format!("this invite cannot be accepted: {error}"),
-            )
-            .with_hint("ask for a new one: 'clawchat up' prints it")
-        })?;
-    hosted.whereabouts().learn(facts(&card));
-    Ok((*card.principal(), card.locators().to_vec()))
+            let (code, hint) = match error {
+                InviteError::WrongNetwork { .. } => (
+                    ErrorCode::WrongNetwork,
+                    "act as an identity of the same network (SP… is mainnet, ST… is testnet)",
+                ),
+                InviteError::Expired { .. } | InviteError::NotYetValid { .. } | InviteError::Forged(_) => (
+                    ErrorCode::NotAllowed,
+                    "ask for a new one: 'clawchat invite create' prints it",
+                ),
+                _ => (
+                    ErrorCode::InvalidRequest,
+                    "copy the whole line once more, from 'clawchat:' to its end",
+                ),
+            };
+            Failure::new(code, error.to_string()).with_hint(hint)
+        })
 }
 
 /// An alias must not be mistaken for a principal, and means one peer.

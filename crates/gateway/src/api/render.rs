@@ -4,6 +4,7 @@ use clawchat_store::{InboxEntry, OutboxEntry, PeerRecord};
 use clawchat_types::{Message, OutboundStatus};
 use serde_json::{Map, Value, json};
 
+use crate::aliases;
 use crate::clock;
 use crate::delivery::Conversation;
 use crate::link::protocol_name;
@@ -71,6 +72,9 @@ pub(super) fn peer(record: &PeerRecord, connected: Option<u8>) -> Value {
     }
     if let Some(alias) = &record.alias {
         object.insert("alias".to_owned(), json!(alias));
+    }
+    if let Some(name) = aliases::display_name(record, clock::now().seconds()) {
+        object.insert("displayName".to_owned(), json!(name));
     }
     let last_seen = if connected {
         Some(clock::now())

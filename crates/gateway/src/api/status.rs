@@ -1,6 +1,7 @@
 //! `status`: how the daemon is.
 
 use clawchat_ipc::{ErrorCode, Failure};
+use clawchat_router::Visibility;
 use serde_json::{Value, json};
 
 use super::{Api, storage};
@@ -48,10 +49,12 @@ impl Api {
             value["outboxCount"] = json!(count(store.outbox_count())?);
             value["px1"] = hosted.whereabouts().summary();
             value["wake"] = hosted.wakes().to_json();
-            value["invite"] = json!(
-                invite::of(gateway, &hosted)
-                    .map_err(|error| { Failure::new(ErrorCode::Internal, error.to_string()) })?
-            );
+            // Nobody comes to a stealth identity without a token, and a token is made when it is asked for.
+            if gateway.hosts.visibility(hosted.principal()) != Some(Visibility::Stealth) {
+                let line = invite::of(gateway, &hosted);
+                let line = line.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+                value["invite"] = json!(line);
+            }
         }
         Ok(value)
     }

@@ -131,6 +131,12 @@ impl Home {
         self.identity_dir(principal).join("store")
     }
 
+    /// What was handed out of invites of one identity.
+    #[must_use]
+    pub fn invites_path(&self, principal: &Principal) -> PathBuf {
+        self.identity_dir(principal).join("invites.json")
+    }
+
     /// Where the folders of removed identities go.
     #[must_use]
     pub fn removed_dir(&self) -> PathBuf {

@@ -1,12 +1,13 @@
 //! How a session with a peer is come by: which addresses are tried, and which protocol is spoken there.
 
+use clawchat_identity::personal_token;
 use clawchat_node::{DialError, ErrorCode, Node, SessionOpenError};
 use clawchat_store::{PeerRecord, StoreError};
-use clawchat_types::{Locator, PeerId, Principal};
+use clawchat_types::{InviteToken, Locator, PeerId, Principal};
 
 use crate::hosted::{HostError, Hosted};
 use crate::hosts::Hosts;
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::shared::Shared;
 
 /// Why there is no session with a peer.
@@ -113,7 +114,8 @@ pub(super) async fn open(gateway: &Shared, hosted: &Hosted, remote: &Principal) 
         Err(ReachError::NoAddress) => (None, Vec::new()),
         Err(error) => return Err(error),
     };
-    let error = match at(gateway, hosted, remote, peer_id, locators.clone()).await {
+    let token = Token::of(hosted, remote)?;
+    let error = match at(gateway, hosted, remote, peer_id, locators.clone(), token.as_ref()).await {
         Err(error) if error.finality() == Finality::Retry => error,
         result => return result,
     };
@@ -124,7 +126,9 @@ pub(super) async fn open(gateway: &Shared, hosted: &Hosted, remote: &Principal) 
         if told.is_empty() {
             continue;
         }
-        let result = at(gateway, hosted, remote, None, told.clone()).await;
+        // What nobody has signed may lead to anybody.
+        let token = token.as_ref().filter(|_| source.is_signed());
+        let result = at(gateway, hosted, remote, None, told.clone(), token).await;
         gateway.dialable.outcome(remote, &told, result.is_ok());
         if result.is_ok() {
             return result;
@@ -145,6 +149,14 @@ enum Source {
 }
 
 impl Source {
+    /// Whether the peer itself says so.
+    fn is_signed(self) -> bool {
+        match self {
+            Self::Known | Self::Asked => true,
+            Self::Hints => false,
+        }
+    }
+
     async fn about(self, gateway: &Shared, hosted: &Hosted, remote: &Principal) -> Vec<Locator> {
         match self {
             Self::Known => hosted.whereabouts().known(remote),
@@ -157,13 +169,14 @@ impl Source {
     }
 }
 
-/// Tries addresses until somebody there proves to be `remote`.
+/// Tries addresses until somebody there proves to be `remote`. `token` is shown to gateways that are named in them.
 async fn at(
     gateway: &Shared,
     hosted: &Hosted,
     remote: &Principal,
     peer_id: Option<PeerId>,
     mut locators: Vec<Locator>,
+    token: Option<&Token>,
 ) -> Result<Link, ReachError> {
     let (node, hosts) = (&gateway.node, &*gateway.hosts);
     let named: Vec<PeerId> = locators
@@ -174,9 +187,10 @@ async fn at(
     // Whoever answers at an address with a refusal has not proven to be where the peer is: what it says counts only
     // if that gateway was named, or none ever was.
     let believed = |peer: &PeerId| named.is_empty() || named.contains(peer);
+    let knock = |peer: &PeerId| token.filter(|_| named.contains(peer));
     let mut refusal = None;
     if let Some(peer) = peer_id.filter(|peer| node.is_connected(peer)) {
-        match open_with(node, hosts, hosted, &peer, Some(*remote)).await {
+        match open_knocking(node, hosts, hosted, &peer, remote, knock(&peer)).await {
             Err(error) if error.is_elsewhere() => refusal = Some(error),
             result => return result,
         }
@@ -189,7 +203,7 @@ async fn at(
             (Err(error), None) => return Err(error.into()),
         };
         let peer = connected.peer;
-        match open_with(node, hosts, hosted, &peer, Some(*remote)).await {
+        match open_knocking(node, hosts, hosted, &peer, remote, knock(&peer)).await {
             Err(ReachError::AnswersAs { actual, .. }) => {
                 let believed = believed(&peer);
                 refusal = Some(ReachError::AnswersAs { actual, believed });
@@ -215,10 +229,9 @@ pub(crate) async fn open_with(
     peer: &PeerId,
     target: Option<Principal>,
 ) -> Result<Link, ReachError> {
-    match node.open_session(peer, hosted.credentials()?, target).await {
-        Ok(session) => return Ok(Link::Native(session)),
-        Err(SessionOpenError::ProtocolUnsupported) => {}
-        Err(error) => return Err(error.into()),
+    match open_native(node, hosted, peer, target, None).await {
+        Err(ReachError::Open(SessionOpenError::ProtocolUnsupported)) => {}
+        result => return result,
     }
     if !hosts.speaks_legacy() {
         return Err(ReachError::LegacyOff);
@@ -241,6 +254,74 @@ pub(crate) async fn open_with(
     };
     session.close();
     Err(refusal)
+}
+
+/// The same with somebody who may be hidden from those who do not knock.
+async fn open_knocking(
+    node: &Node,
+    hosts: &Hosts,
+    hosted: &Hosted,
+    peer: &PeerId,
+    remote: &Principal,
+    token: Option<&Token>,
+) -> Result<Link, ReachError> {
+    let Some(token) = token else {
+        return open_with(node, hosts, hosted, peer, Some(*remote)).await;
+    };
+    let mut result = Err(ReachError::Unknown);
+    for knock in token.knocks() {
+        result = open_native(node, hosted, peer, Some(*remote), Some(knock)).await;
+        if !matches!(result, Err(ReachError::Unknown)) {
+            break;
+        }
+    }
+    result
+}
+
+async fn open_native(
+    node: &Node,
+    hosted: &Hosted,
+    peer: &PeerId,
+    target: Option<Principal>,
+    knock: Option<InviteToken>,
+) -> Result<Link, ReachError> {
+    let opened = node
+        .open_session(peer, hosted.credentials()?, target, knock)
+        .await;
+    Ok(Link::Native(opened?))
+}
+
+/// What a peer's invite gave us to knock with.
+struct Token {
+    invite: InviteToken,
+    personal: InviteToken,
+    /// Whether the peer has let us in before.
+    known_there: bool,
+}
+
+impl Token {
+    /// That of a peer of `hosted` itself: what another identity here was given is not for it.
+    fn of(hosted: &Hosted, remote: &Principal) -> Result<Option<Self>, ReachError> {
+        let record = hosted.store().store().peer(remote)?;
+        Ok(record.and_then(|record| {
+            let invite = record.knock?;
+            Some(Self {
+                invite,
+                personal: personal_token(&invite, hosted.principal()),
+                known_there: record.protocol_pin >= Some(link::NATIVE),
+            })
+        }))
+    }
+
+    /// The invite's own token counts until it has let us in, the personal one from then on. Whether it has, the peer
+    /// knows better than we do: its answer may have been lost.
+    fn knocks(&self) -> [InviteToken; 2] {
+        if self.known_there {
+            [self.personal, self.invite]
+        } else {
+            [self.invite, self.personal]
+        }
+    }
 }
 
 /// What is known of a peer: by the identity that wants to reach it, otherwise by another one of this gateway. Peer

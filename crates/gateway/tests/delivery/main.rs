@@ -5,6 +5,7 @@
 mod common;
 mod contents;
 mod disk;
+mod invites;
 mod legacy;
 mod reading;
 mod relays;

@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use crate::Limits;
 use crate::address;
 use crate::nat::Policy;
+use crate::rate::Source;
 
 /// Addresses seen by peers that wait to be passed on.
 const MAX_OBSERVED: usize = 32;
@@ -177,6 +178,14 @@ impl Connections {
             .map(|(id, _)| *id)
             .collect();
         unused.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// Where handshakes on a connection are counted; nowhere once it has a session.
+    pub(crate) fn source(&self, peer: PeerId, id: ConnectionId) -> Option<Source> {
+        let connection = self.known.get(&id).filter(|known| known.sessions == 0)?;
+        // Through a relay no address is to be seen.
+        let host = connection.ip().map(address::host_of);
+        Some(host.map_or(Source::Peer(peer), Source::Host))
     }
 
     /// Gives a connection its full time again, because we have use for it.

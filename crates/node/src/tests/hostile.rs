@@ -86,6 +86,41 @@ async fn handshakes_never_ended_take_no_place_from_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_begins_handshakes_for_nothing_is_cut_off_for_a_while() {
+    let limits = Limits {
+        handshakes_per_minute: 10,
+        ..Limits::default()
+    };
+    let (alice, mut bob) = (
+        Gateway::start(&[Alice]).await,
+        Gateway::start_with(&[Bob], limits).await,
+    );
+    // Whose sessions come about counts for nothing, however often.
+    let ours = alice.session(&bob).await;
+    let theirs = bob.inbound().await;
+    for _ in 0..15 {
+        let more = alice.open(&Bob.peer_id(), Some(Bob)).await.unwrap();
+        works(&more, &bob.inbound().await).await;
+    }
+    let mut raw = Raw::connect(1, &bob).await;
+    let mut refused = 0;
+    for _ in 0..20 {
+        let mut substream = raw.open().await;
+        let _ = raw.run(substream.write_all(&[0, 1, 77])).await;
+        let _ = raw.run(substream.flush()).await;
+        refused += usize::from(answer(&mut raw, substream).await == no_room());
+    }
+    assert!(refused >= 9, "{refused} of 20");
+    // Another peer id does not help, and who is in stays in, from the same address too.
+    let mut other = Raw::connect(2, &bob).await;
+    let substream = other.open().await;
+    assert_eq!(answer(&mut other, substream).await, no_room());
+    works(&ours, &theirs).await;
+    let more = alice.open(&Bob.peer_id(), Some(Bob)).await.unwrap();
+    works(&more, &bob.inbound().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn substreams_beyond_the_bound_of_a_connection_are_refused() {
     let limits = Limits {
         sessions_per_connection: 3,
