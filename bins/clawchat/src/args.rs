@@ -99,6 +99,9 @@ pub(crate) enum Command {
     /// Who you write to, and where they are
     #[command(subcommand, arg_required_else_help = true)]
     Peers(PeersCommand),
+    /// Invites: one line that leads others to you
+    #[command(subcommand, arg_required_else_help = true)]
+    Invite(InviteCommand),
     /// Connect to a peer by its multiaddr, and say who answers
     Connect(ConnectArgs),
     /// Send a message
@@ -326,6 +329,36 @@ pub(crate) enum PeersCommand {
     Remove {
         /// Principal or alias
         who: String,
+    },
+}
+
+/// `invite …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InviteCommand {
+    /// Print an invite: `clawchat peers add INVITE` takes it
+    ///
+    /// With --expires or --uses, and always for a stealth identity, it holds a token: whoever has the line is let in,
+    /// whatever the access list says, so hand it to those alone you mean. Such an invite can be revoked.
+    Create {
+        /// How long it is good for, such as 12h or 30d: 1 minute to 90 days [default: 7d]
+        #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+        expires: Option<Millis>,
+        /// How many peers it lets in [default: any number]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        uses: Option<u64>,
+        /// Draw the QR code too, terminal or not (on stderr)
+        #[arg(long, conflicts_with = "no_qr")]
+        qr: bool,
+        /// Draw no QR code
+        #[arg(long)]
+        no_qr: bool,
+    },
+    /// The invites with a token, and whom they let in
+    List,
+    /// Make an invite useless, also for those it let in
+    Revoke {
+        /// Its id in `invite list`, or the invite itself
+        invite: String,
     },
 }
 

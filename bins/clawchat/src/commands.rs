@@ -4,6 +4,7 @@ mod daemon;
 mod demo;
 mod doctor;
 mod extras;
+mod invite;
 mod messages;
 mod peers;
 mod service;
@@ -56,6 +57,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Daemon(DaemonCommand::Reload) => daemon::reload(context),
         Command::Service(command) => service::service(context, command),
         Command::Peers(command) => peers::peers(context, command),
+        Command::Invite(command) => invite::invite(context, command),
         Command::Connect(args) => peers::connect(context, &args),
         Command::Send(args) => messages::send(context, args),
         Command::Recv(args) => messages::recv(context, &args),

@@ -12,8 +12,8 @@ use std::borrow::Cow;
 pub(crate) use crate::human::services::{service_installed, service_status, service_uninstalled};
 pub(crate) use crate::human::time::{clock, date_time};
 pub(crate) use crate::human::views::{
-    checks, connected, daemon_status, identities, identity, import_problems, inbound, initialized, line,
-    outbound, peer, receipt, started, status_word, up, whereabouts,
+    checks, connected, daemon_status, identities, identity, import_problems, inbound, initialized, invite,
+    invite_revoked, invites, line, outbound, peer, receipt, started, status_word, up, whereabouts,
 };
 
 /// One line of text a stranger wrote, fit for a terminal: control characters become `·`.

@@ -14,6 +14,7 @@ mod link;
 mod offline;
 mod password;
 mod program;
+mod qr;
 mod render;
 mod service;
 mod settings;

@@ -69,6 +69,11 @@ impl Screen {
         }
     }
 
+    /// A picture made of characters, beside the answer: on stderr, whoever reads the answer.
+    pub(crate) fn drawing(self, lines: &str) {
+        warn(lines.trim_end_matches('\n'));
+    }
+
     /// An answer that worked, but not quite as the caller may think: programs find that in its `warnings`, people on
     /// stderr.
     pub(crate) fn with_warnings(self, mut answer: Value, warnings: &[String]) -> Value {

@@ -93,7 +93,7 @@ impl Gatekeeper for Hosted {
 impl Gate for Hosted {
     fn answer_as(&self, caller: &Principal) -> Result<Attestation<Verified>, ErrorCode> {
         let mut hosted = self.legacy.iter();
-        let admitting = hosted.find(|hosted| self.admit(hosted.principal(), caller).is_ok());
+        let admitting = hosted.find(|hosted| self.admit(hosted.principal(), caller, None).is_ok());
         admitting.cloned().ok_or(ErrorCode::NotAllowed)
     }
 }
