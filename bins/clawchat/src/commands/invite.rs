@@ -47,7 +47,8 @@ pub(super) fn invite(context: &Context, command: InviteCommand) -> Outcome {
 fn draw(context: &Context, line: &str, asked: bool) {
     let stderr = std::io::stderr();
     let terminal = stderr.is_terminal();
-    if !asked && !(terminal && context.screen.is_text()) {
+    let for_people = terminal && context.screen.is_text();
+    if !asked && !for_people {
         return;
     }
     let Some(drawing) = Drawing::of(line) else {

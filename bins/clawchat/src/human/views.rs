@@ -73,18 +73,17 @@ pub(crate) fn peer(peers: &Value) -> String {
             _ => "never seen".to_owned(),
         };
         let connected = peer.get("connected").and_then(Value::as_bool).unwrap_or(false);
-        let says = optional(peer, "displayName");
-        rows.push(vec![
+        let mut row = vec![
             optional(peer, "alias"),
-            if says == NOTHING {
-                says
-            } else {
-                format!("says \"{says}\"")
-            },
             text(peer, "principal"),
             if connected { "connected".to_owned() } else { seen },
             first_address(peer),
-        ]);
+        ];
+        // What the peer calls itself proves nothing, so it stands last and in quotes.
+        if let Some(name) = peer.get("displayName").and_then(Value::as_str) {
+            row.push(format!("\"{}\"", clean(name)));
+        }
+        rows.push(row);
     }
     if rows.is_empty() {
         return "No peers yet. Add one: clawchat peers add PRINCIPAL ADDRESS --alias NAME".to_owned();
