@@ -3,17 +3,19 @@
 //! Texts of strangers (messages, nicknames) are shown without their control characters, so that no message
 //! can move the cursor, colour the screen or retitle the window. The JSON form is not touched.
 
+mod invites;
 mod services;
 mod time;
 mod views;
 
 use std::borrow::Cow;
 
+pub(crate) use crate::human::invites::{invite, invite_revoked, invites};
 pub(crate) use crate::human::services::{service_installed, service_status, service_uninstalled};
 pub(crate) use crate::human::time::{clock, date_time};
 pub(crate) use crate::human::views::{
-    checks, connected, daemon_status, identities, identity, import_problems, inbound, initialized, invite,
-    invite_revoked, invites, line, outbound, peer, receipt, started, status_word, up, whereabouts,
+    checks, connected, daemon_status, identities, identity, import_problems, inbound, initialized, line,
+    outbound, peer, receipt, started, status_word, up, whereabouts,
 };
 
 /// One line of text a stranger wrote, fit for a terminal: control characters become `·`.

@@ -115,7 +115,7 @@ pub(crate) fn card(
 
 /// The identity's nickname as an alias card: the alias in its normal form, which is plain ASCII, and the name as it is
 /// written beside it. A nickname of another script has the beginning of the address for an alias.
-fn own_alias(hosted: &Hosted, now: UnixSeconds) -> Result<Option<AliasCard>, MakeError> {
+pub(crate) fn own_alias(hosted: &Hosted, now: UnixSeconds) -> Result<Option<AliasCard>, MakeError> {
     let Some(nick) = hosted.nick() else {
         return Ok(None);
     };
