@@ -12,10 +12,6 @@ use crate::hosted::Hosted;
 ///
 /// # Errors
 /// When the store does not do its part.
-#[allow(
-    dead_code,
-    reason = "cards that peers push (px-1) are handed in by the worker that receives them"
-)]
 pub(crate) async fn note_card(hosted: &Hosted, card: &ContactCard<Verified>) -> Result<(), StoreError> {
     let turn = hosted.peers().turn().await;
     let Some(mut record) = hosted.store().store().peer(card.principal())? else {

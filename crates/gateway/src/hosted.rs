@@ -300,6 +300,8 @@ pub(crate) enum HostError {
     #[error("the contact card cannot be made: {0}")]
     Card(#[from] clawchat_identity::CardError),
     #[error(transparent)]
+    OwnCard(#[from] crate::invite::MakeError),
+    #[error(transparent)]
     Open(#[from] clawchat_store::OpenError),
     #[error(transparent)]
     Invites(#[from] InvitesFileError),

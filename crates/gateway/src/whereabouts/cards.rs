@@ -6,12 +6,12 @@ use std::time::Duration;
 use clawchat_identity::{CardDetails, ContactCard, Verified};
 use clawchat_px1::{self as px1, ASKED_CAPABILITY, Card, PUBLIC_CAPABILITY, Visibility};
 use clawchat_snap2p::px1 as wire;
-use clawchat_types::{Locator, Network, UnixSeconds};
+use clawchat_types::{Locator, Network, Nick, UnixSeconds};
 use tracing::warn;
 
 use crate::hosted::{HostError, Hosted};
 use crate::shared::Gateway;
-use crate::{addresses, clock};
+use crate::{addresses, clock, invite};
 
 /// How long a card of ours is good for; it is made anew when half of that is over.
 const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
@@ -21,8 +21,11 @@ const MAX_ADDRESSES: usize = 8;
 /// The card of an identity here, and what it rests on.
 #[derive(Default)]
 pub(super) struct OwnCard {
-    made: Option<(Vec<Locator>, Visibility, UnixSeconds)>,
+    made: Option<(Says, UnixSeconds)>,
 }
+
+/// What a card of ours says that can change.
+type Says = (Vec<Locator>, Visibility, Option<Nick>);
 
 impl OwnCard {
     /// A new one if the last does not say what is true any more, or is half over. `Some(None)`: there is none now.
@@ -35,18 +38,18 @@ impl OwnCard {
         let mut now = clock::now().seconds();
         let locators = addresses_of(gateway);
         let half = i64::try_from(LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
-        if let Some((told, to, at)) = &self.made
-            && *told == locators
-            && *to == visibility
+        let says = (locators.clone(), visibility, hosted.nick());
+        if let Some((said, at)) = &self.made
+            && *said == says
             && (-60..half).contains(&now.0.saturating_sub(at.0))
         {
             return None;
         }
         // Of two cards the one issued later counts, so the times rise even when the clock does not.
-        if let Some((_, _, last)) = &self.made {
+        if let Some((_, last)) = &self.made {
             now.0 = now.0.max(last.0.saturating_add(1));
         }
-        self.made = Some((locators.clone(), visibility, now));
+        self.made = Some((says, now));
         if visibility == Visibility::Stealth {
             return Some(None);
         }
@@ -86,7 +89,7 @@ fn make(
     let details = CardDetails {
         locators,
         capabilities,
-        ..CardDetails::default()
+        alias: invite::own_alias(hosted, now)?,
     };
     let card = ContactCard::create(hosted.node_key(), attestation, details, now, LIFETIME)?;
     Ok(facts(&card))
@@ -112,14 +115,17 @@ pub(crate) fn facts(card: &ContactCard<Verified>) -> Card {
     }
 }
 
+/// A card that holds: what the exchange needs of it, and the card itself.
+pub(super) type Checked = (Arc<Card>, ContactCard<Verified>);
+
 /// Those of the cards that hold. Signatures take their time, so another thread checks them.
-pub(super) async fn verified(network: Network, cards: &[Arc<[u8]>]) -> Vec<Arc<Card>> {
+pub(super) async fn verified(network: Network, cards: &[Arc<[u8]>]) -> Vec<Checked> {
     let cards = cards.to_vec();
     let now = clock::now().seconds();
     let checking = tokio::task::spawn_blocking(move || {
         let holds = |bytes: &Arc<[u8]>| {
             let card = ContactCard::from_bytes(bytes).ok()?.verify(network, now).ok()?;
-            Some(Arc::new(facts(&card)))
+            Some((Arc::new(facts(&card)), card))
         };
         cards.iter().filter_map(holds).collect()
     });

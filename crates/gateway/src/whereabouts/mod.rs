@@ -23,10 +23,10 @@ use tracing::debug;
 use self::cards::OwnCard;
 pub(crate) use self::cards::facts;
 pub(crate) use self::dialable::Dialable;
-use crate::clock;
 use crate::delivery::hurry;
 use crate::hosted::Hosted;
 use crate::shared::Gateway;
+use crate::{aliases, clock};
 
 /// How often it is looked whether our own card still says what is true.
 const OWN_CARD_INTERVAL: Duration = Duration::from_secs(60);
@@ -114,7 +114,13 @@ impl Whereabouts {
     async fn heard(&self, hosted: &Hosted, peer: &Principal, message: Message) {
         let unverified = self.with(|exchange, now| exchange.received(peer, cards::to_exchange(message), now));
         if let Some(unverified) = unverified {
-            let good = cards::verified(hosted.principal().network(), unverified.cards()).await;
+            let checked = cards::verified(hosted.principal().network(), unverified.cards()).await;
+            for (_, card) in &checked {
+                if let Err(error) = aliases::note_card(hosted, card).await {
+                    debug!(%error, "cannot note what a peer calls itself");
+                }
+            }
+            let good = checked.into_iter().map(|(facts, _)| facts).collect();
             self.note(unverified, good);
         }
     }

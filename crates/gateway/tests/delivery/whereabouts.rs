@@ -51,6 +51,21 @@ async fn private_ones_are_found_too_by_whoever_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn peers_say_what_they_want_to_be_called() {
+    let (a, b) = tokio::join!(Gate::of(&[Alice]), Gate::of(&[Bob]));
+    b.caller(Bob).knows(Alice, &a).await;
+    eventually("both know the other's name", async || {
+        let at_bob = b.caller(Bob).ok(json!({ "cmd": "peers" })).await;
+        let at_alice = a.caller(Alice).ok(json!({ "cmd": "peers" })).await;
+        (at_bob[0]["displayName"] == "alice" && at_alice[0]["displayName"] == "bob").then_some(())
+    })
+    .await;
+    // For people to read: nobody is found by it.
+    let to_a_name = json!({ "cmd": "send", "to": "alice", "content": "x" });
+    assert_eq!(b.caller(Bob).refused(to_a_name).await, "unknown_recipient");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_moved_is_found_through_others() {
     let (a, mut b, mut c) = tokio::join!(public(Alice), public(Bob), public(Carol));
     b.caller(Bob).knows(Alice, &a).await;
