@@ -1,4 +1,4 @@
-//! Tasks of this workspace: `cargo xtask test | layers | demo | interop | openclaw | bench | soak | sim`.
+//! Tasks of this workspace: `cargo xtask test | layers | demo | interop | natlab | openclaw | bench | soak | sim`.
 
 mod bench;
 mod build;
@@ -8,6 +8,7 @@ mod demo;
 mod gateways;
 mod interop;
 mod layers;
+mod natlab;
 mod openclaw;
 mod sim;
 mod soak;
@@ -39,6 +40,8 @@ enum Task {
     Demo,
     /// Let our programs talk with a ClawChat 1.0 peer: an independent one on Node.
     Interop(interop::Options),
+    /// Let our programs find each other through routers of every kind, in network namespaces (Linux, root).
+    Natlab(natlab::Options),
     /// Install the real OpenClaw and let a daemon wake it.
     Openclaw,
     /// Measure throughput, latency, start-up and memory of release builds on this machine.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::run(),
         Task::Demo => demo::run(),
         Task::Interop(options) => interop::run(&options),
+        Task::Natlab(options) => natlab::run(&options),
         Task::Openclaw => openclaw::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => soak::run(&options),

@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -164,32 +163,7 @@ pub(super) struct Daemon {
 impl Daemon {
     /// `clawchat` with these arguments, and what it answers.
     pub(super) fn clawchat(&self, arguments: &[&str]) -> Outcome<Value> {
-        let output = Command::new(&self.clawchat)
-            .arg("--data-dir")
-            .arg(self.home())
-            .args(["--output", "json"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("cannot run {}: {error}", self.clawchat.display()))?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            return Err(format!("clawchat {}: {}", arguments.join(" "), complaint.trim()));
-        }
-        serde_json::from_slice(&output.stdout).map_err(|error| {
-            let printed = String::from_utf8_lossy(&output.stdout);
-            format!("clawchat {} printed {printed:?}: {error}", arguments.join(" "))
-        })
-    }
-
-    /// Changes the configuration. Nothing may be running.
-    pub(super) fn configure(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Outcome {
-        let path = self.home().join("gateway-config.json");
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = fs::read(&path).map_err(|error| failed(&error))?;
-        let mut config = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-        change(&mut config);
-        fs::write(&path, Value::from(config).to_string()).map_err(|error| failed(&error))
+        self.gateway.clawchat(&self.clawchat, arguments)
     }
 
     /// Queues messages, in their order. Answered as soon as all of them are on disk here.

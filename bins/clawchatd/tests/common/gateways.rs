@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clawchat_ipc::client::Client;
 use clawchat_ipc::{Call, offline};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 /// How long a gateway may take until it serves. After a kill it examines its stores first.
@@ -91,6 +91,36 @@ impl Gateway {
         }
         self.principal = text(&self.offline(&request)?, "principal")?;
         Ok(())
+    }
+
+    /// Changes the configuration. Nothing may be running.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Outcome {
+        let path = self.home().join("gateway-config.json");
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read(&path).map_err(|error| failed(&error))?;
+        let mut config = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+        change(&mut config);
+        fs::write(&path, Value::from(config).to_string()).map_err(|error| failed(&error))
+    }
+
+    /// The command line, `program`, with these arguments about this gateway, and what it answers.
+    pub(crate) fn clawchat(&self, program: &Path, arguments: &[&str]) -> Outcome<Value> {
+        let output = Command::new(program)
+            .arg("--data-dir")
+            .arg(self.home())
+            .args(["--output", "json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(format!("clawchat {}: {}", arguments.join(" "), complaint.trim()));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            let printed = String::from_utf8_lossy(&output.stdout);
+            format!("clawchat {} printed {printed:?}: {error}", arguments.join(" "))
+        })
     }
 
     /// Starts it and waits until it serves.
