@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::{TaskResult, build, interop, layers, say};
+use crate::{TaskResult, build, interop, layers, natlab, say};
 
 pub(crate) fn run() -> TaskResult {
     let started = Instant::now();
@@ -38,6 +38,7 @@ pub(crate) fn run() -> TaskResult {
     // Both binaries are needed by the end-to-end tests of either; building the workspace's tests makes them.
     build::cargo(&["test", "--locked", "--workspace", "--no-fail-fast"], &[])?;
     interop::run_where_possible()?;
+    natlab::run_where_possible()?;
     say(&format!(
         "all checks passed in {:.0} s",
         started.elapsed().as_secs_f64()

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::install::Installed;
 use super::peer::{LastLines, Peer};
-use crate::gateways::{Gateway, Outcome, PASSWORD};
+use crate::gateways::{self, Gateway, Outcome, PASSWORD};
 use crate::storm;
 
 /// How long a scenario may take in all.
@@ -163,7 +163,7 @@ pub(super) struct Daemon {
 impl Daemon {
     /// `clawchat` with these arguments, and what it answers.
     pub(super) fn clawchat(&self, arguments: &[&str]) -> Outcome<Value> {
-        self.gateway.clawchat(&self.clawchat, arguments)
+        gateways::clawchat(&self.clawchat, &self.home(), arguments)
     }
 
     /// Queues messages, in their order. Answered as soon as all of them are on disk here.

@@ -302,26 +302,14 @@ mod tests {
                 .router_rules()
                 .contains("udp sport 9000 masquerade to :29000")
         );
-        assert!(
-            Kind::Symmetric
-                .router_rules()
-                .contains("masquerade fully-random")
-        );
-        assert!(
-            Kind::UdpBlocked
-                .router_rules()
-                .contains("meta l4proto udp drop")
-        );
+        assert!(Kind::Symmetric.router_rules().contains("masquerade fully-random"));
+        assert!(Kind::UdpBlocked.router_rules().contains("meta l4proto udp drop"));
         assert!(
             Kind::SynDropped
                 .router_rules()
                 .contains("(syn | ack) == syn drop")
         );
-        assert!(
-            Kind::Firewall
-                .host_rules()
-                .contains("iifname \"eth0\" drop")
-        );
+        assert!(Kind::Firewall.host_rules().contains("iifname \"eth0\" drop"));
         assert!(!Kind::Public.host_rules().contains("drop"));
     }
 }

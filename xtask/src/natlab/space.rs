@@ -19,7 +19,7 @@ const NAMESPACES: &str = "/run/netns";
 /// The programs it takes, and the Debian packages that have them.
 const TOOLS: [(&str, &str); 3] = [("ip", "iproute2"), ("bridge", "iproute2"), ("nft", "nftables")];
 /// Between two looks at something that is being waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The namespaces of this run. Dropping it removes them and ends what runs in them.
 pub(super) struct Lab {
@@ -54,7 +54,9 @@ impl Lab {
             }
         }
         if !is_root() {
-            return Err(Unfit::Missing("it takes root to make network namespaces".to_owned()));
+            return Err(Unfit::Missing(
+                "it takes root to make network namespaces".to_owned(),
+            ));
         }
         remove_leftovers().map_err(Unfit::Failed)?;
         let lab = Self {
@@ -162,6 +164,7 @@ impl Drop for Lab {
 }
 
 /// One namespace: a machine of its own as far as the network is concerned.
+#[derive(Clone)]
 pub(super) struct Space {
     name: String,
 }

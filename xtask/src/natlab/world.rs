@@ -29,7 +29,6 @@ pub(super) struct World<'a> {
 
 /// A host and what connects it.
 struct Site {
-    kind: Kind,
     index: u8,
     /// How often it has moved.
     moves: u8,
@@ -43,8 +42,8 @@ struct Site {
 pub(super) struct Crossed {
     /// From one site to the other.
     pub(super) between_sites: u64,
-    /// To and from the servers.
-    pub(super) with_servers: u64,
+    /// To and from each server.
+    pub(super) with_servers: [u64; SERVERS],
 }
 
 impl<'a> World<'a> {
@@ -107,11 +106,6 @@ impl<'a> World<'a> {
         &self.site(side).host
     }
 
-    /// How that host is connected.
-    pub(super) fn kind(&self, side: Side) -> Kind {
-        self.site(side).kind
-    }
-
     /// The address others see that host at.
     pub(super) fn address(&self, side: Side) -> Ipv4Addr {
         self.site(side).public_address()
@@ -166,7 +160,7 @@ impl<'a> World<'a> {
         };
         Ok(Crossed {
             between_sites: bytes("sites")?,
-            with_servers: bytes("servers")?,
+            with_servers: [bytes("server1")?, bytes("server2")?],
         })
     }
 }
@@ -185,7 +179,6 @@ impl Site {
             .map(|number| lab.space(world, &format!("{name}-router{number}")))
             .collect::<Outcome<Vec<_>>>()?;
         let site = Self {
-            kind,
             index: u8::try_from(index).unwrap_or_default(),
             moves: 0,
             host,
@@ -228,14 +221,7 @@ impl Site {
             space.ip(&commands)
         };
         let inside = |router: &Space| set(router, "lan", &format!("{}/24", home(1)), None);
-        let host = || {
-            set(
-                &self.host,
-                "eth0",
-                &format!("{}/24", home(10)),
-                Some(home(1)),
-            )
-        };
+        let host = || set(&self.host, "eth0", &format!("{}/24", home(10)), Some(home(1)));
         match self.routers.as_slice() {
             [] => set(&self.host, "eth0", &public, None),
             [router] => {
@@ -246,12 +232,7 @@ impl Site {
             [router, outer, ..] => {
                 set(outer, "wan", &public, None)?;
                 set(outer, "lan", &format!("{}/16", carrier(1)), None)?;
-                set(
-                    router,
-                    "wan",
-                    &format!("{}/16", carrier(10)),
-                    Some(carrier(1)),
-                )?;
+                set(router, "wan", &format!("{}/16", carrier(10)), Some(carrier(1)))?;
                 inside(router)?;
                 host()
             }
@@ -286,10 +267,11 @@ fn plug(outer: &Space, outer_name: &str, inner: &Space, inner_name: &str) -> Out
 /// Counts what crosses the segment, and can cut a site off.
 fn segment_rules() -> String {
     let [a, b] = [0, 1].map(port);
-    let mut rules = "table bridge lab {\n  counter sites { }\n  counter servers { }\n  \
+    let mut rules =
+        "table bridge lab {\n  counter sites { }\n  counter server1 { }\n  counter server2 { }\n  \
                      chain cut {\n    type filter hook forward priority filter - 10; policy accept;\n  }\n  \
                      chain count {\n    type filter hook forward priority filter; policy accept;\n"
-        .to_owned();
+            .to_owned();
     for (from, to) in [(&a, &b), (&b, &a)] {
         rules.push_str(&format!(
             "    ether type ip iifname \"{from}\" oifname \"{to}\" counter name \"sites\"\n"
@@ -297,8 +279,8 @@ fn segment_rules() -> String {
     }
     for server in 1..=SERVERS {
         rules.push_str(&format!(
-            "    ether type ip iifname \"p-r{server}\" counter name \"servers\"\n    \
-             ether type ip oifname \"p-r{server}\" counter name \"servers\"\n"
+            "    ether type ip iifname \"p-r{server}\" counter name \"server{server}\"\n    \
+             ether type ip oifname \"p-r{server}\" counter name \"server{server}\"\n"
         ));
     }
     rules.push_str("  }\n}\n");
@@ -314,7 +296,7 @@ mod tests {
         let rules = segment_rules();
         assert!(rules.contains("iifname \"p-a\" oifname \"p-b\" counter name \"sites\""));
         assert!(rules.contains("iifname \"p-b\" oifname \"p-a\" counter name \"sites\""));
-        assert_eq!(rules.matches("counter name \"servers\"").count(), 2 * SERVERS);
+        assert_eq!(rules.matches("counter name \"server").count(), 2 * SERVERS);
         assert_eq!(rules.matches('{').count(), rules.matches('}').count());
     }
 

@@ -103,26 +103,6 @@ impl Gateway {
         fs::write(&path, Value::from(config).to_string()).map_err(|error| failed(&error))
     }
 
-    /// The command line, `program`, with these arguments about this gateway, and what it answers.
-    pub(crate) fn clawchat(&self, program: &Path, arguments: &[&str]) -> Outcome<Value> {
-        let output = Command::new(program)
-            .arg("--data-dir")
-            .arg(self.home())
-            .args(["--output", "json"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            return Err(format!("clawchat {}: {}", arguments.join(" "), complaint.trim()));
-        }
-        serde_json::from_slice(&output.stdout).map_err(|error| {
-            let printed = String::from_utf8_lossy(&output.stdout);
-            format!("clawchat {} printed {printed:?}: {error}", arguments.join(" "))
-        })
-    }
-
     /// Starts it and waits until it serves.
     pub(crate) fn start(&mut self) -> Outcome {
         let log = File::options()
@@ -320,6 +300,26 @@ pub(crate) fn pair(program: &Path) -> Outcome<[Gateway; 2]> {
     alice.learn(&bob)?;
     bob.learn(&alice)?;
     Ok([alice, bob])
+}
+
+/// What `clawchat`, the program given, answers to these arguments about the gateway of that home.
+pub(crate) fn clawchat(program: &Path, home: &Path, arguments: &[&str]) -> Outcome<Value> {
+    let output = Command::new(program)
+        .arg("--data-dir")
+        .arg(home)
+        .args(["--output", "json"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("clawchat {}: {}", arguments.join(" "), complaint.trim()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        format!("clawchat {} printed {printed:?}: {error}", arguments.join(" "))
+    })
 }
 
 /// A text field of an answer.

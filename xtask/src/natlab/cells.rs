@@ -1,0 +1,135 @@
+//! The matrix: one gateway writes to another for the first time, for each pair of kinds.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::kind::Kind;
+use super::member::Programs;
+use super::space::Lab;
+use super::talk::Talk;
+use super::world::{Side, World};
+use crate::gateways::Outcome;
+
+/// How long the first message may take.
+const FIRST_LIMIT: Duration = Duration::from_secs(30);
+/// How long two that can meet may go on by a relay.
+const PUNCH_LIMIT: Duration = Duration::from_secs(5);
+/// How long the others are watched.
+const WATCH: Duration = Duration::from_secs(1);
+/// Between two messages that show which way they take.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How two gateways ended up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// The first of them could dial the other.
+    Direct,
+    /// A relay brought them together, and they talk without it.
+    Punched,
+    /// By a relay.
+    Relayed,
+    /// Not at all.
+    Nothing,
+}
+
+impl Path {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Punched => "punched",
+            Self::Relayed => "relayed",
+            Self::Nothing => "none",
+        }
+    }
+}
+
+/// What became of one pair.
+pub(super) struct Cell {
+    pub(super) kinds: [Kind; 2],
+    pub(super) path: Path,
+    /// From handing the first message over until it was there.
+    pub(super) first: Option<Duration>,
+    /// From the first message until messages went straight.
+    pub(super) straight: Option<Duration>,
+    /// What is not as it should be.
+    pub(super) complaint: Option<String>,
+}
+
+impl Cell {
+    /// One of the lines of `--json`.
+    pub(super) fn to_json(&self) -> Value {
+        let [a, b] = self.kinds.map(Kind::name);
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        json!({
+            "a": a, "b": b, "path": self.path.name(), "arrived": self.first.is_some(),
+            "firstMessageSeconds": seconds(self.first), "directAfterSeconds": seconds(self.straight),
+            "ok": self.complaint.is_none(), "complaint": self.complaint,
+        })
+    }
+}
+
+/// Plays one pair. `keep` is called while everything still stands.
+pub(super) fn play(
+    lab: &Lab,
+    programs: &Programs,
+    kinds: [Kind; 2],
+    keep: &dyn Fn(&World<'_>, &Talk<'_>),
+) -> Outcome<Cell> {
+    let world = World::build(lab, kinds)?;
+    let mut talk = Talk::begin(&world, programs, 1)?;
+    let played = converse(&world, &mut talk, kinds);
+    keep(&world, &talk);
+    played
+}
+
+fn converse(world: &World<'_>, talk: &mut Talk<'_>, kinds: [Kind; 2]) -> Outcome<Cell> {
+    let ready = talk.introduce(world, kinds[1].is_public())?;
+    let mut cell = Cell {
+        kinds,
+        path: Path::Nothing,
+        first: None,
+        straight: None,
+        complaint: None,
+    };
+    let begun = Instant::now();
+    talk.send(Side::A, 0)?;
+    if !talk.arrived(world, Side::A, FIRST_LIMIT)? {
+        cell.complaint = Some(match ready {
+            Some(_) => "the first message did not arrive".to_owned(),
+            None => "the first message did not arrive; nobody could reach the other side".to_owned(),
+        });
+        return Ok(cell);
+    }
+    cell.first = Some(begun.elapsed());
+    let [a, b] = kinds;
+    let (limit, can_meet) = if a.can_meet(b) {
+        (PUNCH_LIMIT, true)
+    } else {
+        (WATCH, false)
+    };
+    let straight = talk.straight(world, limit, PAUSE)?;
+    cell.straight = straight.map(|_| begun.elapsed());
+    cell.path = match straight {
+        Some(_) if talk.has_punched()? => Path::Punched,
+        Some(_) => Path::Direct,
+        None => Path::Relayed,
+    };
+    talk.send(Side::B, 0)?;
+    if !talk.arrived(world, Side::B, FIRST_LIMIT)? {
+        cell.complaint = Some("the answer did not arrive".to_owned());
+        return Ok(cell);
+    }
+    cell.complaint = match talk.check() {
+        Err(reason) => Some(reason),
+        Ok(_) if can_meet && straight.is_none() => Some(format!(
+            "relayed for {} s, though they can meet",
+            PUNCH_LIMIT.as_secs()
+        )),
+        Ok(_) if b.is_public() && cell.path != Path::Direct => {
+            Some("not direct, though the other side is public".to_owned())
+        }
+        Ok(_) => None,
+    };
+    Ok(cell)
+}
