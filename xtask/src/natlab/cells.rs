@@ -1,5 +1,6 @@
 //! The matrix: one gateway writes to another for the first time, for each pair of kinds.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,14 +8,16 @@ use serde_json::{Value, json};
 use super::kind::Kind;
 use super::member::Programs;
 use super::space::Lab;
-use super::talk::Talk;
+use super::talk::{Route, Talk};
 use super::world::{Side, World};
 use crate::gateways::Outcome;
 
 /// How long the first message may take.
 const FIRST_LIMIT: Duration = Duration::from_secs(30);
-/// How long two that can meet may go on by a relay.
+/// How long two that can meet may take for a connection without a relay.
 const PUNCH_LIMIT: Duration = Duration::from_secs(5);
+/// How long messages may go on by the relay: they move over once what is under way has arrived.
+const STRAIGHT_LIMIT: Duration = Duration::from_secs(10);
 /// How long the others are watched.
 const WATCH: Duration = Duration::from_secs(1);
 /// Between two messages that show which way they take.
@@ -50,7 +53,9 @@ pub(super) struct Cell {
     pub(super) path: Path,
     /// From handing the first message over until it was there.
     pub(super) first: Option<Duration>,
-    /// From the first message until messages went straight.
+    /// From the first message until a daemon said that it had punched a connection.
+    pub(super) punched: Option<Duration>,
+    /// From the first message until messages went straight, as counted on the public segment.
     pub(super) straight: Option<Duration>,
     /// What is not as it should be.
     pub(super) complaint: Option<String>,
@@ -63,23 +68,23 @@ impl Cell {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         json!({
             "a": a, "b": b, "path": self.path.name(), "arrived": self.first.is_some(),
-            "firstMessageSeconds": seconds(self.first), "directAfterSeconds": seconds(self.straight),
+            "firstMessageSeconds": seconds(self.first), "punchedAfterSeconds": seconds(self.punched),
+            "directAfterSeconds": seconds(self.straight),
             "ok": self.complaint.is_none(), "complaint": self.complaint,
         })
     }
 }
 
-/// Plays one pair. `keep` is called while everything still stands.
-pub(super) fn play(
-    lab: &Lab,
-    programs: &Programs,
-    kinds: [Kind; 2],
-    keep: &dyn Fn(&World<'_>, &Talk<'_>),
-) -> Outcome<Cell> {
+/// Called while everything still stands, with whether something is not as it should be.
+pub(super) type After<'f> = &'f dyn Fn(&World<'_>, &Talk<'_>, bool);
+
+/// Plays one pair.
+pub(super) fn play(lab: &Lab, programs: &Programs, kinds: [Kind; 2], after: After<'_>) -> Outcome<Cell> {
     let world = World::build(lab, kinds)?;
     let mut talk = Talk::begin(&world, programs, 1)?;
     let played = converse(&world, &mut talk, kinds);
-    keep(&world, &talk);
+    let wrong = played.as_ref().map_or(true, |cell| cell.complaint.is_some());
+    after(&world, &talk, wrong);
     played
 }
 
@@ -89,6 +94,7 @@ fn converse(world: &World<'_>, talk: &mut Talk<'_>, kinds: [Kind; 2]) -> Outcome
         kinds,
         path: Path::Nothing,
         first: None,
+        punched: None,
         straight: None,
         complaint: None,
     };
@@ -103,18 +109,9 @@ fn converse(world: &World<'_>, talk: &mut Talk<'_>, kinds: [Kind; 2]) -> Outcome
     }
     cell.first = Some(begun.elapsed());
     let [a, b] = kinds;
-    let (limit, can_meet) = if a.can_meet(b) {
-        (PUNCH_LIMIT, true)
-    } else {
-        (WATCH, false)
-    };
-    let straight = talk.straight(world, limit, PAUSE)?;
-    cell.straight = straight.map(|_| begun.elapsed());
-    cell.path = match straight {
-        Some(_) if talk.has_punched()? => Path::Punched,
-        Some(_) => Path::Direct,
-        None => Path::Relayed,
-    };
+    let can_meet = a.can_meet(b);
+    let limit = if can_meet { STRAIGHT_LIMIT } else { WATCH };
+    watch(world, talk, begun, limit, &mut cell)?;
     talk.send(Side::B, 0)?;
     if !talk.arrived(world, Side::B, FIRST_LIMIT)? {
         cell.complaint = Some("the answer did not arrive".to_owned());
@@ -122,14 +119,48 @@ fn converse(world: &World<'_>, talk: &mut Talk<'_>, kinds: [Kind; 2]) -> Outcome
     }
     cell.complaint = match talk.check() {
         Err(reason) => Some(reason),
-        Ok(_) if can_meet && straight.is_none() => Some(format!(
-            "relayed for {} s, though they can meet",
-            PUNCH_LIMIT.as_secs()
-        )),
+        Ok(_) if can_meet && cell.straight.is_none() => Some(match cell.punched {
+            Some(_) => format!(
+                "punched, but messages go by the relay for {} s",
+                STRAIGHT_LIMIT.as_secs()
+            ),
+            None => format!("relayed for {} s, though they can meet", STRAIGHT_LIMIT.as_secs()),
+        }),
+        Ok(_) if cell.punched.is_some_and(|time| time > PUNCH_LIMIT) => Some("punched too late".to_owned()),
         Ok(_) if b.is_public() && cell.path != Path::Direct => {
             Some("not direct, though the other side is public".to_owned())
         }
         Ok(_) => None,
     };
     Ok(cell)
+}
+
+/// Sends messages until one goes straight, and notes what the daemons say.
+fn watch(
+    world: &World<'_>,
+    talk: &mut Talk<'_>,
+    begun: Instant,
+    limit: Duration,
+    cell: &mut Cell,
+) -> Outcome {
+    cell.path = Path::Relayed;
+    while begun.elapsed() < limit {
+        if cell.punched.is_none() && talk.has_punched()? {
+            cell.punched = Some(begun.elapsed());
+        }
+        if talk.route(world, limit)? == Some(Route::Straight) {
+            cell.straight = Some(begun.elapsed());
+            // It may have happened since.
+            if cell.punched.is_none() && talk.has_punched()? {
+                cell.punched = cell.straight;
+            }
+            cell.path = match cell.punched {
+                Some(_) => Path::Punched,
+                None => Path::Direct,
+            };
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
 }

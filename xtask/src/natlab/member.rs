@@ -134,7 +134,7 @@ impl<'a> Member<'a> {
 
     /// Whether it holds a direct connection with that one which began with a relay.
     pub(super) fn has_punched(&self, other: &Self) -> Outcome<bool> {
-        let status = self.status()?;
+        let status = self.gateway.ask(&json!({ "cmd": "status" }))?;
         let peer = other.gateway.peer_id();
         let mut punched = status["nat"]["punchedPeers"].as_array().into_iter().flatten();
         Ok(punched.any(|entry| entry == peer))

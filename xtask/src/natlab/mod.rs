@@ -39,7 +39,7 @@ const QUICK: [[Kind; 2]; 5] = [
     [Kind::UdpBlocked, Kind::PortRestricted],
     [Kind::Symmetric, Kind::Symmetric],
 ];
-/// Pairs tried again when they stay by a relay though they need not: a machine that is busy loses races.
+/// Between two looks whether somebody has interrupted this run.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is to be done.
@@ -123,6 +123,8 @@ struct Run<'a> {
     options: &'a Options,
     pairs: Vec<[Kind; 2]>,
     trials: Vec<&'static Trial>,
+    /// Where logs of what went wrong are kept.
+    logs: PathBuf,
     /// Lines come one at a time.
     printing: Mutex<()>,
     failed: AtomicUsize,
@@ -149,6 +151,7 @@ impl<'a> Run<'a> {
         Self {
             lab,
             programs: Programs::of(folder),
+            logs: folder.join("natlab-logs"),
             options,
             pairs,
             trials,
@@ -167,8 +170,8 @@ impl<'a> Run<'a> {
         let jobs = self.options.jobs.unwrap_or(processors);
         if !self.options.json && !self.pairs.is_empty() {
             say(&format!(
-                "{:15} {:15} {:8} {:>8} {:>8}",
-                "from", "to", "path", "first", "direct"
+                "{:15} {:15} {:8} {:>8} {:>8} {:>8}",
+                "from", "to", "path", "first", "punched", "direct"
             ));
         }
         in_parallel(jobs, &self.pairs, |pair| self.cell(*pair));
@@ -195,8 +198,8 @@ impl<'a> Run<'a> {
         if self.lab.check().is_err() {
             return;
         }
-        match cells::play(self.lab, &self.programs, kinds, &|world, talk| {
-            self.keep(world, talk);
+        match cells::play(self.lab, &self.programs, kinds, &|world, talk, wrong| {
+            self.look_around(&format!("{a}-{b}"), world, talk, wrong);
         }) {
             Ok(cell) => {
                 if cell.complaint.is_some() {
@@ -218,7 +221,9 @@ impl<'a> Run<'a> {
             return;
         }
         let begun = Instant::now();
-        let outcome = trial.play(self.lab, &self.programs, &|world, talk| self.keep(world, talk));
+        let outcome = trial.play(self.lab, &self.programs, &|world, talk, wrong| {
+            self.look_around(trial.name, world, talk, wrong);
+        });
         let took = begun.elapsed();
         let (value, line) = match outcome {
             Ok(proven) => (
@@ -246,8 +251,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// With `--keep`: says where everything is, and waits until somebody has seen enough.
-    fn keep(&self, world: &World<'_>, talk: &Talk<'_>) {
+    /// Saves the logs where something went wrong, and with `--keep` says where everything is and waits until somebody
+    /// has seen enough.
+    fn look_around(&self, name: &str, world: &World<'_>, talk: &Talk<'_>, wrong: bool) {
+        if wrong && self.lab.check().is_ok() {
+            let folder = self.logs.join(name);
+            match save_logs(&folder, talk) {
+                Ok(()) => say(&format!("the logs of {name} are in {}", folder.display())),
+                Err(error) => say(&format!(
+                    "the logs of {name} are lost: {}: {error}",
+                    folder.display()
+                )),
+            }
+        }
         if !self.options.keep {
             return;
         }
@@ -270,6 +286,14 @@ impl<'a> Run<'a> {
             thread::sleep(LOOK_AGAIN);
         }
     }
+}
+
+fn save_logs(folder: &Path, talk: &Talk<'_>) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for member in talk.members() {
+        std::fs::copy(member.log(), folder.join(format!("{}.log", member.name())))?;
+    }
+    Ok(())
 }
 
 /// Measures that the routers of these kinds do what their names say.
@@ -318,9 +342,10 @@ fn row(cell: &Cell) -> String {
         time.map_or_else(|| "-".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()))
     };
     let mut line = format!(
-        "{a:15} {b:15} {:8} {:>8} {:>8}",
+        "{a:15} {b:15} {:8} {:>8} {:>8} {:>8}",
         cell.path.name(),
         seconds(cell.first),
+        seconds(cell.punched),
         seconds(cell.straight)
     );
     if let Some(complaint) = &cell.complaint {

@@ -66,7 +66,7 @@ impl<'a> Talk<'a> {
         Ok(ready)
     }
 
-    /// Hands over the next message of one side; its text.
+    /// Hands over the next message of one side, with that many bytes at least.
     pub(super) fn send(&mut self, from: Side, length: usize) -> Outcome {
         let (sender, receiver, sent) = match (from, &mut self.sent) {
             (Side::A, [sent, _]) => (&self.a, &self.b, sent),
@@ -144,7 +144,7 @@ impl<'a> Talk<'a> {
         Ok(from_a.len() + from_b.len())
     }
 
-    /// Where everybody's log is.
+    /// Everybody.
     pub(super) fn members(&self) -> impl Iterator<Item = &Member<'a>> {
         [&self.a, &self.b].into_iter().chain(&self.relays)
     }

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cells::After;
 use super::kind::Kind;
 use super::member::Programs;
 use super::space::Lab;
@@ -24,9 +25,6 @@ const MESSAGES: usize = 5;
 const CUTS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(100)];
 /// Between two messages of a conversation that goes on while something happens to it.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Called while everything still stands.
-type Keep<'k> = &'k dyn Fn(&World<'_>, &Talk<'_>);
 
 /// One of them.
 #[derive(Debug)]
@@ -88,11 +86,11 @@ pub(super) const TRIALS: [Trial; 6] = [
 
 impl Trial {
     /// Plays it in a world of its own.
-    pub(super) fn play(&self, lab: &Lab, programs: &Programs, keep: Keep<'_>) -> Outcome<String> {
+    pub(super) fn play(&self, lab: &Lab, programs: &Programs, after: After<'_>) -> Outcome<String> {
         let mut world = World::build(lab, self.kinds)?;
         let mut talk = Talk::begin(&world, programs, self.relays)?;
         let outcome = self.prepare_and_play(&mut world, &mut talk);
-        keep(&world, &talk);
+        after(&world, &talk, outcome.is_err());
         outcome
     }
 
