@@ -307,6 +307,7 @@ fn probe_all(lab: &Lab, kinds: &[Kind]) -> TaskResult {
             wrong.push(reason);
         }
     });
+    lab.check()?;
     let wrong = wrong.into_inner().unwrap_or_default();
     if !wrong.is_empty() {
         return Err(format!("the lab is not as it should be: {}", wrong.join("; ")));

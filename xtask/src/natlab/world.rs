@@ -264,13 +264,15 @@ fn plug(outer: &Space, outer_name: &str, inner: &Space, inner_name: &str) -> Out
     }
 }
 
-/// Counts what crosses the segment, and can cut a site off.
+/// Counts what crosses the segment, and can cut a site off. The internet carries no multicast: without that rule
+/// everybody on the segment would be a neighbour of everybody else.
 fn segment_rules() -> String {
     let [a, b] = [0, 1].map(port);
     let mut rules =
         "table bridge lab {\n  counter sites { }\n  counter server1 { }\n  counter server2 { }\n  \
                      chain cut {\n    type filter hook forward priority filter - 10; policy accept;\n  }\n  \
-                     chain count {\n    type filter hook forward priority filter; policy accept;\n"
+                     chain count {\n    type filter hook forward priority filter; policy accept;\n    \
+                     ip daddr 224.0.0.0/4 drop\n"
             .to_owned();
     for (from, to) in [(&a, &b), (&b, &a)] {
         rules.push_str(&format!(
@@ -297,6 +299,7 @@ mod tests {
         assert!(rules.contains("iifname \"p-a\" oifname \"p-b\" counter name \"sites\""));
         assert!(rules.contains("iifname \"p-b\" oifname \"p-a\" counter name \"sites\""));
         assert_eq!(rules.matches("counter name \"server").count(), 2 * SERVERS);
+        assert!(rules.contains("ip daddr 224.0.0.0/4 drop"));
         assert_eq!(rules.matches('{').count(), rules.matches('}').count());
     }
 
