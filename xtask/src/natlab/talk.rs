@@ -139,8 +139,16 @@ impl<'a> Talk<'a> {
     /// That everything sent has arrived, once and in order; how many messages that were.
     pub(super) fn check(&mut self) -> Outcome<usize> {
         let [from_a, from_b] = &self.sent;
-        compare("bob", from_a, self.b.received()?)?;
-        compare("alice", from_b, self.a.received()?)?;
+        let complaints: Vec<String> = [
+            compare("bob", from_a, self.b.received()?),
+            compare("alice", from_b, self.a.received()?),
+        ]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+        if !complaints.is_empty() {
+            return Err(complaints.join("; "));
+        }
         Ok(from_a.len() + from_b.len())
     }
 

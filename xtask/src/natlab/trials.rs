@@ -15,8 +15,8 @@ use crate::gateways::Outcome;
 const FIRST_LIMIT: Duration = Duration::from_secs(30);
 /// How long a pair that can may take to do without the relay.
 const PUNCH_LIMIT: Duration = Duration::from_secs(10);
-/// How long messages may take once the network is whole again.
-const HEAL_LIMIT: Duration = Duration::from_secs(60);
+/// How long messages may take once the network is whole again: longer than a session lives without a sign of the other.
+const HEAL_LIMIT: Duration = Duration::from_secs(150);
 /// How long a conversation may stand still when its relay dies.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(15);
 /// Messages of each side in each part of a trial.
