@@ -18,13 +18,18 @@ pub(crate) fn of(node: &Node) -> Vec<Locator> {
     locators
 }
 
-/// The first `most` of them, but with room for two through relays: behind a router those are the ones that work.
+/// The first `most` of them to tell others, with room for two through relays: behind a router those are the ones that
+/// work. Addresses of the machine itself only when it has no others: elsewhere they mean somebody else.
 pub(crate) fn few(node: &Node, most: usize) -> Vec<Locator> {
-    few_of(of(node), most)
+    let mut locators = of(node);
+    let is_loopback = |locator: &Locator| locator.ip().is_some_and(|ip| ip.is_loopback());
+    if !locators.iter().all(is_loopback) {
+        locators.retain(|locator| !is_loopback(locator));
+    }
+    few_of(locators, most)
 }
 
-/// The same of these.
-pub(crate) fn few_of(locators: Vec<Locator>, most: usize) -> Vec<Locator> {
+fn few_of(locators: Vec<Locator>, most: usize) -> Vec<Locator> {
     let (relayed, direct): (Vec<Locator>, Vec<Locator>) = locators.into_iter().partition(Locator::is_relayed);
     let room = most.saturating_sub(relayed.len().min(RELAYED_AMONG_FEW));
     let mut few: Vec<Locator> = direct.into_iter().take(room).collect();

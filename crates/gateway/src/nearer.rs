@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clawchat_node::ErrorCode;
+use clawchat_node::{ErrorCode, SessionHandle};
 use clawchat_types::{PeerId, Principal};
 use tracing::{debug, info};
 
@@ -33,6 +33,17 @@ pub(crate) fn go_over(gateway: &Gateway, peer: PeerId) {
                 .clone()
                 .spawn(async move { replace(&gateway, &hosted, &peer, &link).await });
         }
+    }
+}
+
+/// A session through a relay began: if the direct connection came about while it was being opened, nobody says so again.
+pub(crate) fn go_over_if_direct(gateway: &Gateway, session: &SessionHandle) {
+    let is_punched = || {
+        let reachability = gateway.node.reachability();
+        reachability.punched.contains(session.peer_id())
+    };
+    if session.is_relayed() && session.is_outbound() && is_punched() {
+        go_over(gateway, session.peer_id().clone());
     }
 }
 

@@ -173,6 +173,7 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool
     hints::introduce(&gateway, &session);
     if let Link::Native(session) = &session {
         hosted.whereabouts().connected(&gateway, &hosted, session);
+        nearer::go_over_if_direct(&gateway, session);
     }
     let stop = hosted.stop().clone();
     tokio::select! {

@@ -57,8 +57,10 @@ pub(super) struct Cell {
     pub(super) punched: Option<Duration>,
     /// From the first message until messages went straight, as counted on the public segment.
     pub(super) straight: Option<Duration>,
-    /// What is not as it should be.
+    /// What is wrong with the messages.
     pub(super) complaint: Option<String>,
+    /// What is wrong with the way they take.
+    pub(super) detour: Option<String>,
 }
 
 impl Cell {
@@ -70,7 +72,8 @@ impl Cell {
             "a": a, "b": b, "path": self.path.name(), "arrived": self.first.is_some(),
             "firstMessageSeconds": seconds(self.first), "punchedAfterSeconds": seconds(self.punched),
             "directAfterSeconds": seconds(self.straight),
-            "ok": self.complaint.is_none(), "complaint": self.complaint,
+            "ok": self.complaint.is_none() && self.detour.is_none(),
+            "complaint": self.complaint.as_ref().or(self.detour.as_ref()),
         })
     }
 }
@@ -83,7 +86,9 @@ pub(super) fn play(lab: &Lab, programs: &Programs, kinds: [Kind; 2], after: Afte
     let world = World::build(lab, kinds)?;
     let mut talk = Talk::begin(&world, programs, 1)?;
     let played = converse(&world, &mut talk, kinds);
-    let wrong = played.as_ref().map_or(true, |cell| cell.complaint.is_some());
+    let wrong = played
+        .as_ref()
+        .map_or(true, |cell| cell.complaint.is_some() || cell.detour.is_some());
     after(&world, &talk, wrong);
     played
 }
@@ -97,6 +102,7 @@ fn converse(world: &World<'_>, talk: &mut Talk<'_>, kinds: [Kind; 2]) -> Outcome
         punched: None,
         straight: None,
         complaint: None,
+        detour: None,
     };
     let begun = Instant::now();
     talk.send(Side::A, 0)?;
@@ -117,20 +123,20 @@ fn converse(world: &World<'_>, talk: &mut Talk<'_>, kinds: [Kind; 2]) -> Outcome
         cell.complaint = Some("the answer did not arrive".to_owned());
         return Ok(cell);
     }
-    cell.complaint = match talk.check() {
-        Err(reason) => Some(reason),
-        Ok(_) if can_meet && cell.straight.is_none() => Some(match cell.punched {
+    cell.complaint = talk.check().err();
+    cell.detour = match () {
+        () if can_meet && cell.straight.is_none() => Some(match cell.punched {
             Some(_) => format!(
                 "punched, but messages go by the relay for {} s",
                 STRAIGHT_LIMIT.as_secs()
             ),
             None => format!("relayed for {} s, though they can meet", STRAIGHT_LIMIT.as_secs()),
         }),
-        Ok(_) if cell.punched.is_some_and(|time| time > PUNCH_LIMIT) => Some("punched too late".to_owned()),
-        Ok(_) if b.is_public() && cell.path != Path::Direct => {
+        () if cell.punched.is_some_and(|time| time > PUNCH_LIMIT) => Some("punched too late".to_owned()),
+        () if b.is_public() && cell.path != Path::Direct => {
             Some("not direct, though the other side is public".to_owned())
         }
-        Ok(_) => None,
+        () => None,
     };
     Ok(cell)
 }

@@ -113,7 +113,10 @@ pub(crate) fn run_where_possible() -> TaskResult {
         programs: None,
     };
     let folder = build::binaries(Profile::Dev)?;
-    Run::new(&lab, &folder, &options).all()
+    let mut run = Run::new(&lab, &folder, &options);
+    // How long punching takes depends on what else this machine does; that messages arrive does not.
+    run.any_way_will_do = true;
+    run.all()
 }
 
 /// One run.
@@ -123,6 +126,8 @@ struct Run<'a> {
     options: &'a Options,
     pairs: Vec<[Kind; 2]>,
     trials: Vec<&'static Trial>,
+    /// Whether it is enough that messages arrive, once and in order.
+    any_way_will_do: bool,
     /// Where logs of what went wrong are kept.
     logs: PathBuf,
     /// Lines come one at a time.
@@ -151,6 +156,7 @@ impl<'a> Run<'a> {
         Self {
             lab,
             programs: Programs::of(folder),
+            any_way_will_do: false,
             logs: folder.join("natlab-logs"),
             options,
             pairs,
@@ -202,7 +208,8 @@ impl<'a> Run<'a> {
             self.look_around(&format!("{a}-{b}"), world, talk, wrong);
         }) {
             Ok(cell) => {
-                if cell.complaint.is_some() {
+                let is_detour = cell.detour.is_some() && !self.any_way_will_do;
+                if cell.complaint.is_some() || is_detour {
                     self.failed.fetch_add(1, Ordering::Relaxed);
                 }
                 self.print(&cell.to_json(), &row(&cell));
@@ -351,6 +358,8 @@ fn row(cell: &Cell) -> String {
     );
     if let Some(complaint) = &cell.complaint {
         line.push_str(&format!("  FAILED: {complaint}"));
+    } else if let Some(detour) = &cell.detour {
+        line.push_str(&format!("  not as it should be: {detour}"));
     }
     line
 }

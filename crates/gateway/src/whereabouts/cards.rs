@@ -36,7 +36,7 @@ impl OwnCard {
         visibility: Visibility,
     ) -> Option<Option<Arc<Card>>> {
         let mut now = clock::now().seconds();
-        let locators = addresses_of(gateway);
+        let locators = addresses::few(&gateway.node, MAX_ADDRESSES);
         let half = i64::try_from(LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
         let says = (locators.clone(), visibility, hosted.nick());
         if let Some((said, at)) = &self.made
@@ -62,16 +62,6 @@ impl OwnCard {
             }
         })
     }
-}
-
-/// Where others can reach this gateway. Addresses of the machine itself only when it has no others.
-fn addresses_of(gateway: &Gateway) -> Vec<Locator> {
-    let mut locators = addresses::of(&gateway.node);
-    let is_loopback = |locator: &Locator| locator.ip().is_some_and(|ip| ip.is_loopback());
-    if !locators.iter().all(is_loopback) {
-        locators.retain(|locator| !is_loopback(locator));
-    }
-    addresses::few_of(locators, MAX_ADDRESSES)
 }
 
 fn make(
