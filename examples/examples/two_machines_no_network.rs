@@ -25,7 +25,7 @@ impl Gatekeeper for OnlyBob {
         (target == Some(self.0.principal())).then(|| self.0.clone())
     }
 
-    fn admit(&self, _local: &Principal, _remote: &Principal) -> Result<(), ErrorCode> {
+    fn admit(&self, _local: &Principal, _remote: &Principal, _knock: Option<&[u8]>) -> Result<(), ErrorCode> {
         Ok(())
     }
 }
