@@ -74,8 +74,11 @@ const DEVIATIONS: &[(&[&str], Ours, &str)] = &[
     ),
     (
         &["peer_resolve-through"],
-        Ours::Refused("unsupported"),
-        "other peers are not asked for addresses in this version",
+        Ours::Right(|answer| {
+            let data = &answer["data"];
+            answer["ok"] == true && (data.is_null() || data["principal"] == ALICE2)
+        }),
+        "a peer that is asked tells where somebody is, as soon as it has heard",
     ),
     (
         &["outbox-after-retry", "outbox-after-sends"],
