@@ -40,7 +40,9 @@ fn filled(folder: &Path, messages: u64, orderly: bool) -> (PathBuf, String) {
                 batch.push(set(number - 1, OutboundStatus::Delivered));
                 batch.push(Write::MarkRead(vec![number]));
             }
-            if number % 4 == 0 {
+            // Not at the end: what follows imports there can be space the engine does not use, and spoiling that is no
+            // damage.
+            if half == 0 && number % 4 == 0 {
                 batch.push(Write::ImportOutbound {
                     draft: draft(10_000 + number, 1),
                     status: OutboundStatus::Sent,
@@ -194,8 +196,7 @@ fn lost_messages_are_always_noticed() {
     let (place, whole) = filled(folder.path(), 60, false);
     let bytes = std::fs::read(place.join("sled/db")).unwrap();
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let (cuts, mut noticed) = ([1, 5, 33, 150, 700, 4096], 0);
-    for cut in cuts {
+    for cut in [1, 5, 33, 150, 700, 4096] {
         let trial = folder.path().join(format!("lost-{cut}")).join("store");
         copy(&place, &trial);
         let file = std::fs::OpenOptions::new()
@@ -203,12 +204,11 @@ fn lost_messages_are_always_noticed() {
             .open(trial.join("sled/db"))
             .unwrap();
         file.set_len(u64::try_from(written - cut).unwrap()).unwrap();
-        // Opened, it must hold everything: the last bytes can be ones that the engine does not use any more.
-        let refused = verdict(&trial, &whole, &format!("the last {cut} bytes lost"));
-        assert!(refused || cut < 150, "{cut} bytes lost unnoticed");
-        noticed += usize::from(refused);
+        assert!(
+            verdict(&trial, &whole, &format!("the last {cut} bytes lost")),
+            "{cut} bytes lost unnoticed"
+        );
     }
-    assert!(noticed >= cuts.len() / 2, "only {noticed} were noticed");
 }
 
 #[test]
@@ -251,10 +251,7 @@ fn bytes_flipped_in_place_after_an_orderly_close_are_noticed_at_once() {
     let path = place.join("sled/db");
     let mut bytes = std::fs::read(&path).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    // Enough of it that some is in use: what the database has left behind may change unnoticed.
-    for byte in bytes[used / 2..used].iter_mut().step_by(16) {
-        *byte ^= 4;
-    }
+    bytes[used - 200] ^= 4;
     // No pause: the change falls into the same moment as the close.
     std::fs::OpenOptions::new()
         .write(true)
