@@ -299,7 +299,7 @@ fn a_half_written_snapshot_of_the_engine_is_no_damage() {
         b"half a snap",
     )
     .unwrap();
-    assert_eq!(open(&place).inbox_count().unwrap(), 30 + 30 / 4);
+    assert_eq!(open(&place).inbox_count().unwrap(), 30 + 30 / 2 / 4);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_wrong_key_is_refused_and_changes_nothing() {
     let error = SledStore::open(&place, &[1; 32], roomy()).err().unwrap();
     assert_eq!(error, OpenError::WrongKey { path: place.clone() });
     assert!(contents(&place) == before);
-    assert_eq!(open(&place).inbox_count().unwrap(), 10 + 10 / 4);
+    assert_eq!(open(&place).inbox_count().unwrap(), 10 + 10 / 2 / 4);
 }
 
 #[test]
