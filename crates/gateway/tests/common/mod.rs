@@ -180,10 +180,7 @@ impl Gate {
 
     /// The configuration file, changed by hand.
     pub(crate) fn edit(&self, change: impl FnOnce(&mut Value)) {
-        let path = Home::at(&self.root).config_path();
-        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        change(&mut config);
-        fs::write(&path, config.to_string()).unwrap();
+        edit(&Home::at(&self.root).config_path(), change);
     }
 
     /// Carries out one administrative request while it does not run.
@@ -226,9 +223,24 @@ fn template(people: &[Person]) -> PathBuf {
                     "mnemonic": person.mnemonic().expose_words() }),
             );
         }
+        keep_to_itself(&Home::at(folder.path()).config_path());
         folder
     });
     home.path().to_owned()
+}
+
+/// The same people are hosted in many tests at once, and where multicast works their gateways would find each other
+/// on the local network and deliver to another test.
+fn keep_to_itself(config: &Path) {
+    edit(config, |config| {
+        config["nat"] = json!({ "mdns": false, "upnp": false })
+    });
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(path, config.to_string()).unwrap();
 }
 
 /// Copies a folder with everything in it.

@@ -132,7 +132,8 @@ async fn the_profile_can_be_turned_off_and_on() {
         SessionOpenError::ProtocolUnsupported
     );
     // The native protocol is not touched by that.
-    alice.session(&bob).await;
+    // Held until the other side has seen it: one that is let go at once may be gone before its answerer knows of it.
+    let _native = alice.session(&bob).await;
     bob.inbound().await;
     bob.node.set_legacy(LegacyPolicy::Bound);
     let ours = alice.open_legacy(&bob).await.unwrap();
