@@ -1,11 +1,11 @@
-//! One simulated gateway: the real PX-1 machine, the real dial guard and retry plan, and what it wants.
+//! One simulated gateway: the real PX-1 machine, the real dial guard, access list and retry plan, and what it wants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clawchat_px1::{BookConfig, Card, DialGuard, Exchange, Visibility};
-use clawchat_router::Backoff;
+use clawchat_router::{Acl, Backoff, Directory, HostedIdentity, Verdict, Visibility as Shown};
 use clawchat_types::{Locator, Principal};
 
 use super::cards::Holder;
@@ -17,6 +17,8 @@ pub(super) struct Peer {
     pub(super) holder: Holder,
     pub(super) exchange: Exchange,
     pub(super) guard: DialGuard,
+    /// Whom it hosts, and who is admitted.
+    directory: Directory,
     pub(super) online: bool,
     /// Where it is now.
     pub(super) locator: Locator,
@@ -43,6 +45,7 @@ impl Peer {
     ) -> Self {
         Self {
             exchange: exchange(holder.principal(), config, seed),
+            directory: directory(holder.principal()),
             holder,
             guard: DialGuard::new(),
             online: false,
@@ -60,6 +63,14 @@ impl Peer {
         self.holder.principal()
     }
 
+    /// Whether its access list admits somebody, asked as the gateway asks when a session begins.
+    pub(super) fn admits(&self, other: &Principal) -> bool {
+        matches!(
+            self.directory.inbound(other, &self.principal()),
+            Verdict::Deliver { .. }
+        )
+    }
+
     pub(super) fn befriend(&mut self, other: usize) {
         if self.contacts.len() < MAX_CONTACTS {
             self.contacts.entry(other).or_default();
@@ -74,6 +85,20 @@ impl Peer {
         self.timer = None;
         self.contacts.values_mut().for_each(Backoff::reset);
     }
+}
+
+/// One identity with the access list that a new one has.
+fn directory(principal: Principal) -> Directory {
+    let mut directory = Directory::new();
+    // Alone, it clashes with nobody.
+    let _ = directory.insert(HostedIdentity {
+        principal,
+        nick: None,
+        acl: Acl::default(),
+        loaded: true,
+        visibility: Shown::Public,
+    });
+    directory
 }
 
 fn exchange(principal: Principal, config: BookConfig, seed: u64) -> Exchange {

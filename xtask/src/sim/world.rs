@@ -379,12 +379,8 @@ impl World {
         let backoff = peer.contacts.entry(to).or_default();
         if !answered {
             backoff.after_failure(now.wall, random);
-            let failures = backoff.failures();
             peer.guard.failed(&wanted, locator, now);
-            // Not every time: who is away cannot be found, and news of who is back come unasked.
-            if failures % 2 == 1 {
-                peer.exchange.resolve(wanted, now);
-            }
+            peer.exchange.resolve(wanted, now);
             self.drain(number);
             return;
         }
@@ -392,8 +388,10 @@ impl World {
         peer.guard.succeeded(&wanted, locator, now);
         if self.net.join(number, to) {
             self.peers[to].befriend(number);
-            self.peers[number].exchange.connected(wanted, true, now);
-            self.peers[to].exchange.connected(me, true, now);
+            for (here, there) in [(number, wanted), (to, me)] {
+                let admitted = self.peers[here].admits(&there);
+                self.peers[here].exchange.connected(there, admitted, now);
+            }
             self.drain(to);
             self.drain(number);
         }
