@@ -58,6 +58,13 @@ impl Backoff {
         now >= self.not_before
     }
 
+    /// Whether the next try is worth a search if no known address works: the first one and every other from then on. Who
+    /// is away cannot be found, and news of who is back come unasked.
+    #[must_use]
+    pub fn searches(&self) -> bool {
+        self.failures.is_multiple_of(2)
+    }
+
     /// A try failed. Returns when the next one is due; `random` is any 64 random bits.
     pub fn after_failure(&mut self, now: UnixMillis, random: u64) -> UnixMillis {
         self.failures = self.failures.saturating_add(1);
@@ -117,6 +124,19 @@ mod tests {
         let mut backoff = Backoff::new();
         let next = backoff.after_failure(UnixMillis(5), 7);
         assert_eq!(Backoff::resume(backoff.failures(), next), backoff);
+    }
+
+    #[test]
+    fn every_other_try_is_worth_a_search_and_the_first_one_is() {
+        let mut backoff = Backoff::new();
+        let mut worth = Vec::new();
+        for _ in 0..5 {
+            worth.push(backoff.searches());
+            backoff.after_failure(UnixMillis(0), 0);
+        }
+        assert_eq!(worth, [true, false, true, false, true]);
+        backoff.reset();
+        assert!(backoff.searches());
     }
 
     #[test]

@@ -378,9 +378,12 @@ impl World {
         peer.dialing.remove(&to);
         let backoff = peer.contacts.entry(to).or_default();
         if !answered {
+            let searches = backoff.searches();
             backoff.after_failure(now.wall, random);
             peer.guard.failed(&wanted, locator, now);
-            peer.exchange.resolve(wanted, now);
+            if searches {
+                peer.exchange.resolve(wanted, now);
+            }
             self.drain(number);
             return;
         }
