@@ -172,6 +172,33 @@ fn made() -> Vec<Case> {
             changed("p", text(bob.principal().to_string())),
         ),
         ("all parts of one principal", "C4", NOW, card(&bob, &[])),
+        (
+            "an attestation that is none",
+            "C4",
+            NOW,
+            changed("att", bytes(vec![0xa0])),
+        ),
+        (
+            "an alias that is none",
+            "C4",
+            NOW,
+            changed("alias", bytes(vec![0xa0])),
+        ),
+        (
+            "a principal that is none",
+            "C4",
+            NOW,
+            changed("p", text("stacks:ST1")),
+        ),
+        (
+            "an unreadable attestation and an unreadable principal",
+            "C4",
+            NOW,
+            card(
+                &me,
+                &[("att", Some(bytes(vec![0xa0]))), ("p", Some(text("stacks:ST1")))],
+            ),
+        ),
         ("16 addresses", "C5", NOW, changed("loc", many(16))),
         ("17 addresses", "C5", NOW, changed("loc", many(17))),
         (

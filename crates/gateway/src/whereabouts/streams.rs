@@ -83,14 +83,14 @@ async fn converse(
                 Some(message) => message,
                 None => match messages.recv().await {
                     Some(message) => message,
-                    None => return writer,
+                    None => return,
                 },
             };
             // What cannot be written is not worth ending the conversation for.
             if let Ok(frame) = encode(&message)
                 && writer.write_all(Bytes::from(frame)).await.is_err()
             {
-                return writer;
+                return;
             }
         }
     };
@@ -102,12 +102,18 @@ async fn converse(
             }
         }
     };
-    tokio::select! {
-        mut writer = writing => writer.finish(),
-        result = reading => if let Err(error) = result {
+    let read = tokio::select! {
+        () = writing => None,
+        result = reading => Some(result),
+    };
+    match read {
+        None => writer.finish(),
+        Some(Ok(())) => {}
+        // The session is about more than addresses: it stays.
+        Some(Err(error)) => {
             debug!(peer = %session.remote(), %error, "a peer broke the exchange of addresses");
-            session.close(ErrorCode::ProtocolViolation);
-        },
+            writer.reset(ErrorCode::ProtocolViolation);
+        }
     }
 }
 

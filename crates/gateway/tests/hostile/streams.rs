@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clawchat_node::{ErrorCode, StreamError};
 use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent};
+use clawchat_snap2p::px1::PX1_LABEL;
 use clawchat_testkit::Person::{Alice, Bob, Dave};
 
 use crate::common::{Chat, Rogue, pair, within};
@@ -16,20 +17,24 @@ async fn a_stream_of_garbage_dies_alone() {
     let session = rogue.session(&b, Bob).await;
     let mut chat = Chat::open(&session).await;
     chat.put(rogue.letter(1, Bob, "before")).await.unwrap();
-    for garbage in [
+    let garbage = [
         // A frame that announces 4 GiB, one of 6 MiB, one that is no CBOR, one of a type only a receiver sends.
         Bytes::from_static(&[0xff; 64]),
         Bytes::from_static(&[0x00, 0x60, 0x00, 0x00, 0xa3]),
         Bytes::from_static(&[0, 0, 0, 3, 0xff, 0x00, 0x61]),
         Bytes::from_static(&[0, 0, 0, 7, 0xa2, 0x61, b'n', 1, 0x61, b't', 2]),
-    ] {
-        let mut stream = session.open_stream(CHAT_LABEL).await.unwrap();
+    ];
+    for (label, garbage) in [CHAT_LABEL, PX1_LABEL]
+        .into_iter()
+        .flat_map(|label| garbage.iter().map(move |bytes| (label, bytes.clone())))
+    {
+        let mut stream = session.open_stream(label).await.unwrap();
         // The gateway may have broken it off before everything is written.
         let _ = stream.write_all(garbage).await;
         let end = within(stream.read()).await;
         assert!(
             matches!(end, Some(Err(StreamError::Reset(ErrorCode::ProtocolViolation)))),
-            "{end:?}"
+            "{label}: {end:?}"
         );
     }
     let event = chat.put(rogue.letter(2, Bob, "after")).await.unwrap();
