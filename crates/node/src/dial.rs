@@ -375,3 +375,6 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
