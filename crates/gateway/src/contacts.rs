@@ -43,7 +43,7 @@ fn all(gateway: &Gateway) -> BTreeMap<PeerId, Vec<Locator>> {
             }
         };
         for peer in peers {
-            let known = peer.added || gateway.hosts.names(hosted.principal(), &peer.principal);
+            let known = gateway.is_contact(&hosted, &peer);
             // Whom an address names may be where the peer is; only a session has proven it.
             let Some(id) = peer.peer_id.filter(|_| known) else {
                 continue;

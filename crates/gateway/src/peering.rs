@@ -27,6 +27,7 @@ use crate::nearer;
 use crate::peer_records::PeerTurn;
 use crate::sessions::ReachError;
 use crate::shared::{Gateway, Shared};
+use crate::whereabouts::Dialable;
 
 /// `chat/1` streams a peer may have open in one session. One is enough for a well-behaved peer.
 const MAX_CHAT_STREAMS: usize = 4;
@@ -49,6 +50,11 @@ const KEEP_INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST_SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Shared {
+    /// Whether the operator knows this peer: added it, or names it in an access list. Others only turned up.
+    pub(crate) fn is_contact(&self, hosted: &Hosted, peer: &PeerRecord) -> bool {
+        peer.added || self.hosts.names(hosted.principal(), &peer.principal)
+    }
+
     /// A session from `hosted` to `remote`, served if it is new. What waits for `remote` is then tried at once;
     /// see [`Shared::reach_for_delivery`] for the one who tries it anyway.
     pub(crate) async fn reach(
@@ -56,7 +62,17 @@ impl Shared {
         hosted: &Arc<Hosted>,
         remote: &Principal,
     ) -> Result<Link, ReachError> {
-        let session = self.reach_for_delivery(hosted, remote).await?;
+        self.keep_up(hosted, remote, true).await
+    }
+
+    /// The same for keeping up with somebody: peers are asked where it is only if this try is worth a search.
+    async fn keep_up(
+        self: &Arc<Self>,
+        hosted: &Arc<Hosted>,
+        remote: &Principal,
+        searches: bool,
+    ) -> Result<Link, ReachError> {
+        let session = self.open(hosted, remote, searches).await?;
         hurry(hosted, remote);
         Ok(session)
     }
@@ -68,7 +84,16 @@ impl Shared {
         hosted: &Arc<Hosted>,
         remote: &Principal,
     ) -> Result<Link, ReachError> {
-        let (session, new) = self.sessions.reach(self, hosted, remote).await?;
+        self.open(hosted, remote, true).await
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        hosted: &Arc<Hosted>,
+        remote: &Principal,
+        searches: bool,
+    ) -> Result<Link, ReachError> {
+        let (session, new) = self.sessions.reach(self, hosted, remote, searches).await?;
         if new {
             keep_serving(self, session.clone());
         }
@@ -269,25 +294,67 @@ async fn note(gateway: Gateway, session: Link) {
 
 async fn try_note(gateway: &Gateway, hosted: &Hosted, session: &Link) -> Result<(), StoreError> {
     let turn = hosted.peers().turn().await;
-    let mut record = match hosted.store().store().peer(session.remote())? {
-        Some(record) => record,
-        None if make_room(hosted, &turn).await? => PeerRecord::new(*session.remote()),
-        None => return Ok(()),
+    let Some(mut record) = record_of(hosted, &turn, session.remote()).await? else {
+        return Ok(());
     };
     let before = record.clone();
     record.attestation = Some(session.remote_attestation().to_vec());
     record.node_id = Some(*session.remote_node());
     record.peer_id = Some(session.peer_id().clone());
     record.protocol_pin = record.protocol_pin.max(Some(session.generation()));
-    merge(
-        &mut record.locators,
-        gateway.node.peer_locators(session.peer_id()),
-    );
+    let mut reported = gateway.node.peer_locators(session.peer_id());
+    if !gateway.is_contact(hosted, &record) {
+        reported = Dialable::worth_keeping(reported, &gateway.node.locators());
+    }
+    merge(&mut record.locators, reported);
     if record != before {
         record.last_seen = Some(clock::now());
         turn.put(record).await?;
     }
     Ok(())
+}
+
+/// Notes the address that led to a peer, so that it is the first to be tried the next time.
+pub(crate) async fn note_way(
+    hosted: &Hosted,
+    remote: &Principal,
+    peer: &PeerId,
+    way: &Locator,
+) -> Result<(), StoreError> {
+    let turn = hosted.peers().turn().await;
+    let Some(mut record) = record_of(hosted, &turn, remote).await? else {
+        return Ok(());
+    };
+    if put_first(&mut record.locators, peer, way) {
+        turn.put(record).await?;
+    }
+    Ok(())
+}
+
+/// Puts the address that worked in front, as it was written. Returns whether that changed anything.
+fn put_first(known: &mut Vec<Locator>, peer: &PeerId, way: &Locator) -> bool {
+    match known.iter().position(|known| known.with_peer_id(peer) == *way) {
+        Some(0) => return false,
+        Some(place) => known[..=place].rotate_right(1),
+        None => {
+            known.insert(0, way.clone());
+            known.truncate(MAX_PEER_LOCATORS);
+        }
+    }
+    true
+}
+
+/// What is remembered of a peer, which may be nothing yet. `None` when there is no room for one more.
+async fn record_of(
+    hosted: &Hosted,
+    turn: &PeerTurn<'_>,
+    remote: &Principal,
+) -> Result<Option<PeerRecord>, StoreError> {
+    Ok(match hosted.store().store().peer(remote)? {
+        Some(record) => Some(record),
+        None if make_room(hosted, turn).await? => Some(PeerRecord::new(*remote)),
+        None => None,
+    })
 }
 
 /// Makes sure that one more peer can be remembered, if need be at the cost of the one that turned up longest ago and
@@ -331,7 +398,11 @@ pub(crate) async fn keep(gateway: Gateway, hosted: Arc<Hosted>) {
             let results: Vec<(Principal, bool)> = stream::iter(due)
                 .map(|remote| {
                     let (gateway, hosted) = (&gateway, &hosted);
-                    async move { (remote, gateway.reach(hosted, &remote).await.is_ok()) }
+                    let searches = tries.get(&remote).is_none_or(Backoff::searches);
+                    async move {
+                        let reached = gateway.keep_up(hosted, &remote, searches).await;
+                        (remote, reached.is_ok())
+                    }
                 })
                 .buffer_unordered(PARALLEL_DIALS)
                 .collect()
@@ -382,6 +453,32 @@ mod tests {
         ports
             .map(|port| format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap())
             .collect()
+    }
+
+    #[test]
+    fn what_worked_last_is_tried_first_and_nothing_known_is_lost_by_that() {
+        let peer: PeerId = "12D3KooWNZypvL2Um2qCT98FhMAf6mwGzPzFy8E7JsNnM7ipEHJo"
+            .parse()
+            .unwrap();
+        let all = locators(1..6);
+        let mut known = all.clone();
+        // It was dialed by an address that names nobody; the way back names who answered.
+        assert!(put_first(&mut known, &peer, &all[3].with_peer_id(&peer)));
+        assert_eq!(
+            known,
+            [&all[3], &all[0], &all[1], &all[2], &all[4]].map(Clone::clone)
+        );
+        assert!(
+            !put_first(&mut known, &peer, &all[3].with_peer_id(&peer)),
+            "it is first already"
+        );
+        let told = locators(9..10).remove(0).with_peer_id(&peer);
+        assert!(put_first(&mut known, &peer, &told));
+        assert_eq!((known.len(), &known[0]), (6, &told));
+        let mut full = locators(20..100);
+        full.truncate(MAX_PEER_LOCATORS);
+        assert!(put_first(&mut full, &peer, &told));
+        assert_eq!((full.len(), &full[0]), (MAX_PEER_LOCATORS, &told));
     }
 
     #[test]

@@ -155,23 +155,33 @@ pub enum InviteError {
     #[error("the invite is forged or was changed on the way: {0}")]
     Forged(CardError),
     /// It leads to the other network.
-    #[error("the invite is from another network than {expected}")]
+    #[error("the invite is of the other network: this identity is on {expected}")]
     WrongNetwork {
         /// The network of this side.
         expected: Network,
     },
     /// Its time is over.
-    #[error("the invite expired {secs_ago} s ago")]
+    #[error("the invite expired {} ago", span(*secs_ago))]
     Expired {
         /// Seconds since then.
         secs_ago: u64,
     },
     /// Its time has not come.
-    #[error("the invite is valid only {secs_ahead} s from now; check the clocks of both machines")]
+    #[error("the invite is valid only {} from now; check the clocks of both machines", span(*secs_ahead))]
     NotYetValid {
         /// Seconds until then.
         secs_ahead: u64,
     },
+}
+
+/// A time span as people say it, in whole units: up to two minutes in seconds, two hours in minutes, two days in hours.
+fn span(secs: u64) -> String {
+    match secs {
+        0..120 => format!("{secs} s"),
+        120..7_200 => format!("{} minutes", secs / 60),
+        7_200..172_800 => format!("{} hours", secs / 3_600),
+        172_800.. => format!("{} days", secs / 86_400),
+    }
 }
 
 /// What verification says, as the one cause it comes from.

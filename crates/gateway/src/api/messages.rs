@@ -228,7 +228,7 @@ fn undelivered(id: MessageId, reason: &str, refused: bool) -> Failure {
     };
     let failure = Failure::new(code, format!("not delivered: {reason}"));
     let failure = if refused {
-        failure.with_hint("ask the recipient to allow you: clawchat gateway identity allow WHO PRINCIPAL")
+        failure.with_hint("ask the recipient to allow you (clawchat gateway identity allow WHO PRINCIPAL), or for a new invite")
     } else {
         failure.with_hint("it is not tried again: put right what the reason says, and send it anew")
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clawchat_identity::{Invite, InviteError, Verified};
 use clawchat_ipc::{ErrorCode, Failure};
-use clawchat_node::DialError;
+use clawchat_node::{DialError, ErrorCode as WireCode, SessionOpenError};
 use clawchat_router::ResolveError;
 use clawchat_store::{MAX_ALIAS_BYTES, MAX_PEER_LOCATORS, PeerRecord};
 use clawchat_types::{Locator, Principal};
@@ -24,6 +24,16 @@ use crate::whereabouts::facts;
 /// What to do when nobody answers at an address.
 const UNREACHED: &str =
     "check the address, and that a gateway runs there: 'clawchat up' over there prints its addresses";
+
+/// What to do when a gateway answers and does not take the proof of who we are.
+const UNPROVEN: &str = "perhaps it is on the other network (SP… is mainnet, ST… is testnet), or a clock is wrong: compare 'date' on both";
+/// What to do when a gateway answers and names nobody.
+const UNNAMED: &str =
+    "whoever is there hides from strangers: ask for an invite ('clawchat invite create' over there)";
+
+/// What to do about somebody of the other network. A gateway is on one for good.
+const OTHER_NETWORK: &str = "a gateway is on one network (SP… is mainnet, ST… is testnet); for the other one set up a \
+                             second gateway: clawchat --data-dir DIR up, with or without --mainnet";
 
 /// A peer as a caller wants it remembered.
 pub(super) struct NewPeer {
@@ -103,12 +113,16 @@ impl Api {
                     hosted.principal().network()
                 ),
             )
-            .with_hint("act as an identity of the same network (SP… is mainnet, ST… is testnet)"));
+            .with_hint(OTHER_NETWORK));
         }
         if principal == *hosted.principal() {
-            return Err(Failure::invalid(
-                "this is the identity's own principal; messages to oneself need no peer",
-            ));
+            return Err(match invite {
+                Some(_) => Failure::invalid("this is the identity's own invite")
+                    .with_hint("paste it on the other machine: clawchat peers add INVITE"),
+                None => {
+                    Failure::invalid("this is the identity's own principal; messages to oneself need no peer")
+                }
+            });
         }
         let turn = hosted.peers().turn().await;
         if let Some(alias) = &new.alias {
@@ -180,9 +194,7 @@ impl Api {
         if let Some(through) = through {
             self.ask_for_addresses(hosted, who, through).await?;
         }
-        let Ok(principal) = self.sender(hosted, who) else {
-            return Ok(Value::Null);
-        };
+        let principal = self.sender(hosted, who)?;
         let record = hosted
             .store()
             .store()
@@ -256,17 +268,21 @@ impl Api {
             .map_err(|error| match error {
                 ReachError::NotAllowed => Failure::new(
                     ErrorCode::NotAllowed,
-                    format!(
-                        "the peer refused the session: {}",
-                        clawchat_node::ErrorCode::NotAllowed
-                    ),
+                    format!("the peer refused the session: {}", WireCode::NotAllowed),
                 )
                 .with_hint("ask its owner to allow you: clawchat gateway identity allow WHO PRINCIPAL"),
                 ReachError::Host(error) => Failure::new(ErrorCode::Internal, error.to_string()),
                 ReachError::LegacyOff => Failure::new(ErrorCode::NotAllowed, error.to_string()).with_hint(
                     "set \"legacyPeers\" to \"bound\" in gateway-config.json, and 'clawchat daemon reload'",
                 ),
-                error => Failure::new(ErrorCode::Network, error.to_string()).with_hint(UNREACHED),
+                error => {
+                    let hint = match error {
+                        ReachError::Open(SessionOpenError::Refused(WireCode::AuthInvalid)) => UNPROVEN,
+                        ReachError::Unknown => UNNAMED,
+                        _ => UNREACHED,
+                    };
+                    Failure::new(ErrorCode::Network, error.to_string()).with_hint(hint)
+                }
             })?;
         let (principal, generation) = (*link.remote(), link.generation());
         peering::adopt(&self.gateway, link);
@@ -317,10 +333,7 @@ fn read_invite(hosted: &Hosted, text: &str) -> Result<Invite<Verified>, Failure>
         .and_then(|invite| invite.verify(network, clock::now().seconds()))
         .map_err(|error| {
             let (code, hint) = match error {
-                InviteError::WrongNetwork { .. } => (
-                    ErrorCode::WrongNetwork,
-                    "act as an identity of the same network (SP… is mainnet, ST… is testnet)",
-                ),
+                InviteError::WrongNetwork { .. } => (ErrorCode::WrongNetwork, OTHER_NETWORK),
                 InviteError::Expired { .. } | InviteError::NotYetValid { .. } | InviteError::Forged(_) => (
                     ErrorCode::NotAllowed,
                     "ask for a new one: 'clawchat invite create' prints it",

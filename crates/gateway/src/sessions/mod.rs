@@ -110,12 +110,13 @@ impl Sessions {
     }
 
     /// A session from `hosted` to `remote`: one that is open, or a new one. At most one dial of a pair is under
-    /// way; others wait for it. The second value tells whether the session is new: then the caller serves it.
+    /// way; others wait for it. `searches`: if no known address works, connected peers are asked. The second value tells whether the session is new: then the caller serves it.
     pub(crate) async fn reach(
         &self,
         gateway: &Shared,
         hosted: &Hosted,
         remote: &Principal,
+        searches: bool,
     ) -> Result<(Link, bool), ReachError> {
         let pair = (*hosted.principal(), *remote);
         let turn = Arc::clone(lock(&self.dialing).entry(pair).or_default());
@@ -123,7 +124,7 @@ impl Sessions {
             let _dialing = turn.lock().await;
             match self.find(&pair.0, &pair.1) {
                 Some(session) => Ok((session, false)),
-                None => opening::open(gateway, hosted, remote)
+                None => opening::open(gateway, hosted, remote, searches)
                     .await
                     .map(|session| (session, true)),
             }

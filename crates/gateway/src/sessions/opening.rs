@@ -4,16 +4,20 @@ use clawchat_identity::personal_token;
 use clawchat_node::{DialError, ErrorCode, Node, SessionOpenError};
 use clawchat_store::{PeerRecord, StoreError};
 use clawchat_types::{InviteToken, Locator, PeerId, Principal};
+use tracing::debug;
 
 use crate::hosted::{HostError, Hosted};
 use crate::hosts::Hosts;
 use crate::link::{self, Link};
+use crate::peering;
 use crate::shared::Shared;
 
 /// Why there is no session with a peer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReachError {
-    #[error("no address of this peer is known; add one with: clawchat peers add PRINCIPAL ADDRESS")]
+    #[error(
+        "no address of this peer is known, here or to connected peers; with an invite from it: clawchat peers add INVITE"
+    )]
     NoAddress,
     #[error("{0}")]
     Dial(#[from] DialError),
@@ -23,6 +27,15 @@ pub(crate) enum ReachError {
     // A stranger's gateway does not tell an unknown identity from a hidden one, and neither do we.
     #[error("the gateway at that address does not know this principal")]
     Unknown,
+    /// The same, and it was shown what an invite gave us.
+    #[error(
+        "the gateway at that address does not know this principal, or the invite that led there is used up, expired or \
+         revoked: ask for a new one ('clawchat invite create' over there prints it)"
+    )]
+    InviteUnknown,
+    /// Each of its addresses was dialed too often in vain, by us or for somebody else who claims to be there.
+    #[error("the addresses it was met at rest after failures; what waits goes out when one works again")]
+    Resting,
     #[error("{0}")]
     Open(SessionOpenError),
     /// ClawChat 1.0 has no way to name the identity that is meant.
@@ -70,6 +83,8 @@ impl ReachError {
             | Self::NoAddress
             | Self::Dial(_)
             | Self::Unknown
+            | Self::InviteUnknown
+            | Self::Resting
             | Self::Open(_)
             | Self::Pinned
             | Self::LegacyOff
@@ -84,6 +99,7 @@ impl ReachError {
         matches!(
             self,
             Self::Unknown
+                | Self::InviteUnknown
                 | Self::AnswersAs { .. }
                 | Self::Pinned
                 | Self::LegacyOff
@@ -107,19 +123,29 @@ impl From<SessionOpenError> for ReachError {
 }
 
 /// Opens a session from `hosted` to `remote`: at one of the addresses that are known, otherwise where other peers say
-/// that it is.
-pub(super) async fn open(gateway: &Shared, hosted: &Hosted, remote: &Principal) -> Result<Link, ReachError> {
-    let (peer_id, locators) = match known(&gateway.hosts, hosted, remote) {
-        Ok(record) => (record.peer_id, record.locators),
-        Err(ReachError::NoAddress) => (None, Vec::new()),
+/// that it is, or, if it `searches`, where they say when they are asked.
+pub(super) async fn open(
+    gateway: &Shared,
+    hosted: &Hosted,
+    remote: &Principal,
+    searches: bool,
+) -> Result<Link, ReachError> {
+    let token = Token::of(hosted, remote)?;
+    let (locators, error) = match known(&gateway.hosts, hosted, remote) {
+        Ok(record) => {
+            let locators = record.locators.clone();
+            match at_known(gateway, hosted, record, token.as_ref()).await {
+                Err(error) if error.finality() == Finality::Retry => (locators, error),
+                result => return result,
+            }
+        }
+        Err(ReachError::NoAddress) => (Vec::new(), ReachError::NoAddress),
         Err(error) => return Err(error),
     };
-    let token = Token::of(hosted, remote)?;
-    let error = match at(gateway, hosted, remote, peer_id, locators.clone(), token.as_ref()).await {
-        Err(error) if error.finality() == Finality::Retry => error,
-        result => return result,
-    };
     for source in [Source::Known, Source::Asked, Source::Hints] {
+        if matches!(source, Source::Asked) && !searches {
+            continue;
+        }
         let mut told = source.about(gateway, hosted, remote).await;
         told.retain(|locator| !locators.contains(locator));
         let told = gateway.dialable.among(remote, told, &gateway.node.locators());
@@ -129,12 +155,38 @@ pub(super) async fn open(gateway: &Shared, hosted: &Hosted, remote: &Principal) 
         // What nobody has signed may lead to anybody.
         let token = token.as_ref().filter(|_| source.is_signed());
         let result = at(gateway, hosted, remote, None, told.clone(), token).await;
-        gateway.dialable.outcome(remote, &told, result.is_ok());
         if result.is_ok() {
             return result;
         }
+        gateway.dialable.failed(remote, &told);
     }
     Err(error)
+}
+
+/// Tries what the peer list says. Of a peer that only turned up that is what it said itself, which may be anything, so
+/// the bounds hold that hold for cards.
+async fn at_known(
+    gateway: &Shared,
+    hosted: &Hosted,
+    record: PeerRecord,
+    token: Option<&Token>,
+) -> Result<Link, ReachError> {
+    let (remote, peer_id) = (record.principal, record.peer_id.clone());
+    let connected = peer_id
+        .as_ref()
+        .is_some_and(|peer| gateway.node.is_connected(peer));
+    if gateway.is_contact(hosted, &record) || connected || record.locators.is_empty() {
+        return at(gateway, hosted, &remote, peer_id, record.locators, token).await;
+    }
+    let due = gateway.dialable.now(&remote, record.locators);
+    if due.is_empty() {
+        return Err(ReachError::Resting);
+    }
+    let result = at(gateway, hosted, &remote, peer_id, due.clone(), token).await;
+    if result.is_err() {
+        gateway.dialable.failed(&remote, &due);
+    }
+    result
 }
 
 /// Who says where somebody is, besides the peer list: in the order in which they are believed.
@@ -210,7 +262,14 @@ async fn at(
             }
             Err(error) if error.is_elsewhere() => refusal = Some(error),
             Err(ReachError::NotAllowed) if !believed(&peer) => refusal = Some(ReachError::Unknown),
-            result => return result,
+            Ok(link) => {
+                gateway.dialable.reached(remote, &connected.locator);
+                if let Err(error) = peering::note_way(hosted, remote, &peer, &connected.locator).await {
+                    debug!(peer = %remote, %error, "cannot note which address worked");
+                }
+                return Ok(link);
+            }
+            Err(error) => return Err(error),
         }
         // Each round leaves at least the address that led here.
         locators.retain(|locator| {
@@ -268,14 +327,13 @@ async fn open_knocking(
     let Some(token) = token else {
         return open_with(node, hosts, hosted, peer, Some(*remote)).await;
     };
-    let mut result = Err(ReachError::Unknown);
     for knock in token.knocks() {
-        result = open_native(node, hosted, peer, Some(*remote), Some(knock)).await;
+        let result = open_native(node, hosted, peer, Some(*remote), Some(knock)).await;
         if !matches!(result, Err(ReachError::Unknown)) {
-            break;
+            return result;
         }
     }
-    result
+    Err(ReachError::InviteUnknown)
 }
 
 async fn open_native(

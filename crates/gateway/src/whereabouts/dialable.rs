@@ -31,28 +31,46 @@ impl Default for Dialable {
 impl Dialable {
     /// Those of the addresses for `principal` that may be dialed now, given the addresses we listen on.
     pub(crate) fn among(&self, principal: &Principal, told: Vec<Locator>, ours: &[Locator]) -> Vec<Locator> {
+        let mut told = told;
+        told.retain(|locator| may_be_dialed(locator, ours));
+        self.now(principal, told)
+    }
+
+    /// Of the addresses that `peer` itself reported in a session, those worth keeping: not those of private networks that
+    /// are not ours, where they lead to somebody else. Loopback is reported only by who is on this machine.
+    pub(crate) fn worth_keeping(reported: Vec<Locator>, ours: &[Locator]) -> Vec<Locator> {
+        let is_loopback = |locator: &Locator| locator.ip().is_some_and(|ip| ip.is_loopback());
+        let mut kept = reported;
+        kept.retain(|locator| is_loopback(locator) || may_be_dialed(locator, ours));
+        kept
+    }
+
+    /// Those of the kept addresses of somebody who only turned up that may be dialed now: whoever connects can name
+    /// somebody else's, and come in the name of many.
+    pub(crate) fn now(&self, principal: &Principal, kept: Vec<Locator>) -> Vec<Locator> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.now();
-        told.into_iter()
-            .filter(|locator| may_be_dialed(locator, ours))
+        let now = self.moment();
+        kept.into_iter()
             .filter(|locator| guard.admit(principal, locator, now).is_ok())
             .collect()
     }
 
-    /// Whether dialing these addresses led to the principal.
-    pub(crate) fn outcome(&self, principal: &Principal, tried: &[Locator], reached: bool) {
+    /// The principal proved itself at this address. About others that stood beside it that says nothing.
+    pub(crate) fn reached(&self, principal: &Principal, way: &Locator) {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.now();
+        guard.succeeded(principal, way, self.moment());
+    }
+
+    /// None of these addresses led to the principal.
+    pub(crate) fn failed(&self, principal: &Principal, tried: &[Locator]) {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.moment();
         for locator in tried {
-            if reached {
-                guard.succeeded(principal, locator, now);
-            } else {
-                guard.failed(principal, locator, now);
-            }
+            guard.failed(principal, locator, now);
         }
     }
 
-    fn now(&self) -> Moment {
+    fn moment(&self) -> Moment {
         Moment {
             wall: clock::now(),
             mono: self.started.elapsed(),
@@ -98,7 +116,7 @@ fn is_public(ip: IpAddr) -> bool {
 }
 
 /// Whether we listen in the same private network: the same /24 of IPv4, the same /64 of IPv6. Addresses of the machine
-/// itself are shared by those on it, so they count when we have no others.
+/// itself are shared by those on it, so they count when we listen there and nowhere else.
 fn shares_network(ip: IpAddr, ours: &[Locator]) -> bool {
     let mut own = ours.iter().filter_map(Locator::ip);
     match ip {
@@ -110,7 +128,9 @@ fn shares_network(ip: IpAddr, ours: &[Locator]) -> bool {
             IpAddr::V6(own) => own.segments()[..4] == v6.segments()[..4],
             IpAddr::V4(_) => false,
         }),
-        _ if ip.is_loopback() => ours.iter().all(|own| own.ip().is_some_and(|ip| ip.is_loopback())),
+        _ if ip.is_loopback() => {
+            !ours.is_empty() && ours.iter().all(|own| own.ip().is_some_and(|ip| ip.is_loopback()))
+        }
         _ => false,
     }
 }
@@ -153,6 +173,32 @@ mod tests {
         }
         let name: Locator = "/dns4/intranet/tcp/80".parse().unwrap();
         assert!(!may_be_dialed(&name, &ours));
+        // What counts of an address through a relay is where the relay is.
+        let peer = "12D3KooWNZypvL2Um2qCT98FhMAf6mwGzPzFy8E7JsNnM7ipEHJo";
+        for (relay, goes) in [("192.0.2.1", true), ("10.0.0.1", false), ("127.0.0.1", false)] {
+            let text = format!("/ip4/{relay}/tcp/9000/p2p/{peer}/p2p-circuit/p2p/{peer}");
+            assert_eq!(may_be_dialed(&text.parse().unwrap(), &ours), goes, "{text}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_dialed_for_others_only_by_a_gateway_that_is_nowhere_else() {
+        let told = [locator("127.0.0.1"), locator("::1")];
+        let nowhere_else = [locator("127.0.0.1")];
+        let elsewhere_too = [locator("127.0.0.1"), locator("192.0.2.2")];
+        for address in &told {
+            assert!(may_be_dialed(address, &nowhere_else), "{address}");
+            assert!(!may_be_dialed(address, &elsewhere_too), "{address}");
+            assert!(!may_be_dialed(address, &[]), "{address}: we listen nowhere");
+        }
+    }
+
+    #[test]
+    fn of_what_a_peer_reports_foreign_private_networks_are_left_out() {
+        let ours = [locator("192.168.1.7"), locator("127.0.0.1")];
+        let reported = ["127.0.0.1", "192.168.1.9", "192.0.2.1", "192.168.2.9", "10.0.0.1"].map(locator);
+        let kept = Dialable::worth_keeping(reported.to_vec(), &ours);
+        assert_eq!(kept, reported[..3]);
     }
 
     #[test]
@@ -163,8 +209,23 @@ mod tests {
         for number in 0..200 {
             let principal = *clawchat_testkit::stranger(number).principal();
             dials += dialable.among(&principal, vec![victim.clone()], &[]).len();
-            dialable.outcome(&principal, std::slice::from_ref(&victim), false);
+            dialable.failed(&principal, std::slice::from_ref(&victim));
         }
         assert!((1..=10).contains(&dials), "{dials}");
+    }
+
+    #[test]
+    fn who_is_met_at_its_own_address_has_proven_nothing_about_the_others_on_its_card() {
+        let dialable = Dialable::default();
+        let victim = locator("203.0.113.9");
+        let mut dials = 0;
+        for number in 0..40_u8 {
+            let principal = *clawchat_testkit::stranger(u64::from(number)).principal();
+            let own = locator(&format!("198.51.100.{number}"));
+            dialable.among(&principal, vec![own.clone()], &[]);
+            dialable.reached(&principal, &own);
+            dials += dialable.among(&principal, vec![victim.clone()], &[]).len();
+        }
+        assert_eq!(dials, 10);
     }
 }

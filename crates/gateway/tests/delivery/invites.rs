@@ -60,7 +60,14 @@ async fn a_stealth_identity_answers_those_it_invited_and_nobody_else() {
     carol.knows(Bob, &bob_gate).await;
     in_vain(&carol, Bob).await;
     take(&carol, &line).await;
-    in_vain(&carol, Bob).await;
+    let id = in_vain(&carol, Bob).await;
+    // A try that was under way says less than one that shows the invite.
+    let says = |entry: &Value| entry["lastError"].as_str().unwrap_or_default().to_owned();
+    carol
+        .sent_once(&id, |entry| {
+            says(entry).contains("used up") && says(entry).contains("ask for a new one")
+        })
+        .await;
 
     // Both start again: who was let in once comes back, who was not does not.
     bob_gate.stop().await;
@@ -191,7 +198,7 @@ async fn what_is_wrong_with_an_invite_is_said() {
             "not_allowed",
             "valid only",
         ),
-        (made(Network::Mainnet, now), "wrong_network", "another network"),
+        (made(Network::Mainnet, now), "wrong_network", "the other network"),
     ] {
         let answer = alice.ask(json!({ "cmd": "peer_add", "invite": bad })).await;
         assert_eq!(answer["code"], code, "{bad}: {answer}");
@@ -200,6 +207,11 @@ async fn what_is_wrong_with_an_invite_is_said() {
             "{bad}: {answer}"
         );
     }
+    let own = bob.ask(json!({ "cmd": "peer_add", "invite": line })).await;
+    assert_eq!(own["code"], "invalid_request", "{own}");
+    assert!(own["error"].as_str().unwrap().contains("own invite"), "{own}");
+    let mistyped = json!({ "cmd": "peer_resolve", "principal": format!("{}X", Bob.principal()) });
+    assert_eq!(alice.refused(mistyped).await, "no_such_peer");
     for (limits, field) in [
         (json!({ "cmd": "invite_create", "uses": 0 }), "uses"),
         (json!({ "cmd": "invite_create", "uses": 5000 }), "uses"),

@@ -6,6 +6,24 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+
+#[test]
+fn spans_of_time_are_told_as_people_tell_them() {
+    let told = [1, 119, 120, 7_199, 7_200, 172_799, 172_800, 864_000].map(span);
+    assert_eq!(
+        told,
+        [
+            "1 s",
+            "119 s",
+            "2 minutes",
+            "119 minutes",
+            "2 hours",
+            "47 hours",
+            "2 days",
+            "10 days"
+        ]
+    );
+}
 use crate::contact_card::CardDetails;
 use crate::identity::Identity;
 
