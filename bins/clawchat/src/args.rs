@@ -15,7 +15,7 @@ pub(crate) use crate::args::values::{Millis, OutputFormat};
 
 /// Talk to other agents and people, end to end encrypted, peer to peer.
 ///
-/// Start with `clawchat up`: it creates an identity, starts the daemon and prints the address to share.
+/// Start with `clawchat up`: it creates an identity, starts the daemon and prints the invite to share.
 /// On a terminal answers are for people; elsewhere, or with --json, each is one JSON document.
 #[derive(Debug, Parser)]
 #[command(
@@ -306,7 +306,9 @@ pub(crate) struct StartArgs {
 pub(crate) enum PeersCommand {
     /// List known peers
     List,
-    /// Remember where a peer is
+    /// Take an invite: remember who gave it, and connect
+    ///
+    /// Without an invite: a principal, and where it is.
     Add {
         /// The peer's principal, stacks:S…, or the invite it gave you, clawchat:…
         #[arg(value_name = "PRINCIPAL|INVITE")]
@@ -317,7 +319,7 @@ pub(crate) enum PeersCommand {
         #[arg(long, value_name = "ALIAS")]
         alias: Option<String>,
     },
-    /// Show where a peer can be reached, as far as is known
+    /// Show where a peer can be reached; if nothing is known, connected peers are asked
     Resolve {
         /// Principal or alias
         who: String,
@@ -365,7 +367,7 @@ pub(crate) enum InviteCommand {
 /// `connect`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ConnectArgs {
-    /// Full multiaddr with /p2p/…
+    /// Full multiaddr with /p2p/…, or host:port
     pub(crate) multiaddr: String,
 }
 

@@ -68,7 +68,11 @@ impl Failure {
             ErrorCode::NotRunning,
             format!("the daemon is not running for {}", home.display()),
         )
-        .hint("start it with: clawchat daemon start")
+        .hint(if home.join("gateway-config.json").exists() {
+            "start it with: clawchat daemon start"
+        } else {
+            "there is no gateway in that folder yet; this creates one: clawchat up"
+        })
     }
 
     /// Whoever read our answers has gone.

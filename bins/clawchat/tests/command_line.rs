@@ -93,6 +93,12 @@ fn without_a_daemon_commands_end_with_3() {
         ended.stderr
     );
     assert_eq!(ended.stderr.lines().count(), 1);
+    // What to do first depends on whether there is anything to start.
+    assert!(ended.stderr.contains("clawchat up"), "{}", ended.stderr);
+    fs::create_dir_all(machine.data_dir()).unwrap();
+    fs::write(machine.data_dir().join("gateway-config.json"), "{}").unwrap();
+    let hint = machine.run(&["inbox"]).error(3, "not_running")["hint"].clone();
+    assert_eq!(hint, "start it with: clawchat daemon start");
 }
 
 #[test]

@@ -60,6 +60,12 @@ pub(super) fn peers(context: &Context, command: PeersCommand) -> Outcome {
 
 /// `connect`.
 pub(super) fn connect(context: &Context, args: &ConnectArgs) -> Outcome {
+    if pasted_invite(&args.multiaddr).is_some() {
+        return Err(Failure::usage(
+            "this is an invite, not an address",
+            "take it with: clawchat peers add INVITE",
+        ));
+    }
     let request = Request::Connect {
         multiaddr: args.multiaddr.clone(),
     };
@@ -73,16 +79,16 @@ fn list(context: &Context, link: &mut Link) -> Outcome<Value> {
 
 /// What `peers add` asks for: an invite, or a principal and where it is.
 fn addition(peer: String, address: Option<String>, alias: Option<String>) -> Outcome<Request> {
-    let (principal, address, invite) = match (peer.starts_with(INVITE_PREFIX), address) {
-        (true, None) => (None, None, Some(peer)),
-        (true, Some(_)) => {
+    let (principal, address, invite) = match (pasted_invite(&peer), address) {
+        (Some(invite), None) => (None, None, Some(invite)),
+        (Some(_), Some(_)) => {
             return Err(Failure::usage(
                 "an invite has its addresses in it",
-                "leave ADDRESS out",
+                "leave ADDRESS out; put an invite that was wrapped into quotes",
             ));
         }
-        (false, Some(address)) => (Some(parsed(&peer)?), Some(address), None),
-        (false, None) => {
+        (None, Some(address)) => (Some(parsed(&peer)?), Some(address), None),
+        (None, None) => {
             return Err(Failure::usage(
                 "ADDRESS is missing",
                 "say where the peer is, as /ip4/…/tcp/…/p2p/… or host:port, or give an invite",
@@ -95,6 +101,20 @@ fn addition(peer: String, address: Option<String>, alias: Option<String>) -> Out
         alias,
         invite,
     })
+}
+
+/// The invite in what somebody pasted: with spaces or quotes around it, the word "Invite" that `up` prints in front, or a
+/// capital letter that a phone made.
+fn pasted_invite(text: &str) -> Option<String> {
+    let around = |c: char| c.is_whitespace() || "'\"`<>“”‘’".contains(c);
+    let text = text.trim_matches(around);
+    let text = text
+        .strip_prefix("Invite")
+        .map_or(text, |rest| rest.trim_start_matches([':', ' ']));
+    let prefix = text.get(..INVITE_PREFIX.len())?;
+    prefix
+        .eq_ignore_ascii_case(INVITE_PREFIX)
+        .then(|| format!("{INVITE_PREFIX}{}", &text[INVITE_PREFIX.len()..]))
 }
 
 fn parsed(principal: &str) -> Outcome<Principal> {
@@ -160,6 +180,25 @@ mod tests {
             ("bob".to_owned(), Some("h:1".to_owned())),
         ] {
             assert_eq!(addition(peer, address, None).unwrap_err().exit(), 2);
+        }
+    }
+
+    #[test]
+    fn an_invite_is_found_in_what_was_pasted() {
+        for text in [
+            "clawchat:abc.def",
+            " clawchat:abc.def\n",
+            "'clawchat:abc.def'",
+            "“clawchat:abc.def”",
+            "<clawchat:abc.def>",
+            "Clawchat:abc.def",
+            "Invite     clawchat:abc.def",
+            "Invite: clawchat:abc.def",
+        ] {
+            assert_eq!(pasted_invite(text).as_deref(), Some("clawchat:abc.def"), "{text}");
+        }
+        for text in ["", "stacks:ST1", "clawchat", "ünïcödé", "https://clawchat:abc"] {
+            assert_eq!(pasted_invite(text), None, "{text}");
         }
     }
 

@@ -86,7 +86,8 @@ pub(crate) fn peer(peers: &Value) -> String {
         rows.push(row);
     }
     if rows.is_empty() {
-        return "No peers yet. Add one: clawchat peers add PRINCIPAL ADDRESS --alias NAME".to_owned();
+        return "No peers yet. Exchange invites: clawchat invite create, clawchat peers add INVITE"
+            .to_owned();
     }
     columns(&rows)
 }
@@ -96,7 +97,8 @@ pub(crate) fn whereabouts(found: &Value) -> String {
     let addresses = list(found.get("multiaddrs").unwrap_or(&Value::Null));
     let lines: Vec<&str> = addresses.filter_map(Value::as_str).collect();
     if lines.is_empty() {
-        return "Nobody told where it is. Add an address: clawchat peers add PRINCIPAL ADDRESS".to_owned();
+        return "No connected peer knows where it is. With an invite from it: clawchat peers add INVITE"
+            .to_owned();
     }
     lines.join("\n")
 }
