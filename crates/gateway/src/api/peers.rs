@@ -134,7 +134,8 @@ impl Api {
             .peer(&principal)
             .map_err(|error| storage(&error))?;
         let mut record = known.unwrap_or_else(|| PeerRecord::new(principal));
-        record.alias = new.alias;
+        // An invite that is taken again says where the peer is now; what it is called here stays.
+        record.alias = new.alias.or(record.alias.filter(|_| invite.is_some()));
         if let Some(invite) = &invite {
             hosted.whereabouts().learn(facts(invite.card()));
             aliases::take_alias(&mut record, invite.card(), clock::now().seconds());

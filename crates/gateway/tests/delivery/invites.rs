@@ -137,7 +137,10 @@ async fn a_use_is_on_disk_before_anything_is_taken() {
     let (bob_gate, alice_gate) = tokio::join!(hidden(Bob), Gate::of(&[Alice]));
     let (bob, alice) = (bob_gate.caller(Bob), alice_gate.caller(Alice));
     let line = invite(&bob, json!({ "uses": 3 })).await;
-    take(&alice, &line).await;
+    alice
+        .ok(json!({ "cmd": "peer_add", "invite": line, "alias": "bobby" }))
+        .await;
+    assert_eq!(take(&alice, &line).await["alias"], "bobby", "the alias stays");
     alice.deliver(Bob.principal(), "hello").await;
     // What a machine that loses power now would find.
     let file = bob_gate
