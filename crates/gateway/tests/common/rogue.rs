@@ -27,8 +27,14 @@ pub(crate) struct Rogue {
 impl Rogue {
     /// Starts a node. Everybody may open sessions with it.
     pub(crate) async fn new(identity: Identity) -> Self {
+        Self::reporting(identity, Vec::new()).await
+    }
+
+    /// The same, with addresses that it says are its own.
+    pub(crate) async fn reporting(identity: Identity, external: Vec<Locator>) -> Self {
         let credentials = credentials(&identity);
         let mut config = NodeConfig::loopback(*identity.node_key().seed());
+        config.nat.external = external;
         let door = Arc::new(OpenDoor(credentials.clone()));
         let gate = Arc::clone(&door);
         config.legacy = Some(Legacy {

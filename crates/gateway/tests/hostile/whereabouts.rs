@@ -140,6 +140,24 @@ async fn nobody_is_dialed_on_this_machine_because_a_stranger_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_stranger_reports_of_itself_leads_into_no_private_network() {
+    let gate = Gate::of(&[Bob]).await;
+    let [inside, outside] = ["/ip4/10.77.0.1/tcp/22", "/ip4/203.0.113.7/tcp/9000"];
+    let says = [inside, outside].map(|address| address.parse().unwrap());
+    let rogue = Rogue::reporting(Dave.identity(), says.to_vec()).await;
+    let said = format!("{:?}", rogue.node.locators());
+    assert!(said.contains(inside) && said.contains(outside), "{said}");
+    let _session = rogue.session(&gate, Bob).await;
+    let noted = eventually("its addresses are noted", async || {
+        let peers = gate.caller(Bob).ok(json!({ "cmd": "peers" })).await;
+        let noted = peers[0]["addresses"].to_string();
+        noted.contains(outside).then_some(noted)
+    })
+    .await;
+    assert!(!noted.contains(inside), "{noted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn floods_of_questions_and_cards_cost_nobody_else_anything() {
     let gate = Gate::of(&[Bob]).await;
     let rogue = Rogue::new(Dave.identity()).await;
