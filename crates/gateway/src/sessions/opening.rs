@@ -93,6 +93,12 @@ impl ReachError {
         }
     }
 
+    /// Whether the addresses that were tried are to rest: nobody answered there, or somebody else. A refusal by the peer
+    /// itself is not their fault, nor is what goes wrong here.
+    fn is_of_addresses(&self) -> bool {
+        matches!(self, Self::Dial(_)) || self.is_elsewhere()
+    }
+
     /// Whether the gateway that was reached is not the one the peer is at: it may have moved, and be found at another
     /// of its addresses.
     fn is_elsewhere(&self) -> bool {
@@ -155,10 +161,11 @@ pub(super) async fn open(
         // What nobody has signed may lead to anybody.
         let token = token.as_ref().filter(|_| source.is_signed());
         let result = at(gateway, hosted, remote, None, told.clone(), token).await;
-        if result.is_ok() {
-            return result;
+        match result {
+            Ok(link) => return Ok(link),
+            Err(error) if error.is_of_addresses() => gateway.dialable.failed(remote, &told),
+            Err(_) => {}
         }
-        gateway.dialable.failed(remote, &told);
     }
     Err(error)
 }
@@ -183,7 +190,7 @@ async fn at_known(
         return Err(ReachError::Resting);
     }
     let result = at(gateway, hosted, &remote, peer_id, due.clone(), token).await;
-    if result.is_err() {
+    if result.as_ref().is_err_and(ReachError::is_of_addresses) {
         gateway.dialable.failed(&remote, &due);
     }
     result
