@@ -31,7 +31,9 @@
 //! A store whose commit failed half-way gives [`StoreError::Failed`] until it is opened anew. A disk that is
 //! nearly full is [`StoreError::StorageFull`]: nothing was touched, and writing goes on once there is space.
 
+mod channel_log;
 mod error;
+mod group;
 mod guard;
 mod handle;
 mod memory;
@@ -43,8 +45,14 @@ mod sled_store;
 mod store;
 mod write;
 
+pub use crate::channel_log::{
+    Appended, ChannelInfo, ChannelLog, ChannelLogHandle, ChannelQuota, HistoryFrom, LogEntry, LogOutcome,
+    LogQuota, LogWrite, MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_CURSORS, MAX_ENTRY_ID_BYTES, MAX_KEYS,
+    MAX_PEER_BYTES, MAX_TEXT_BYTES, MemoryChannelLog, NewEntry,
+};
 pub use crate::error::{Damage, OpenError, StoreError};
-pub use crate::handle::{GROUP_BYTES, GROUP_WRITES, QUEUE_REQUESTS, StoreHandle};
+pub use crate::group::{GROUP_BYTES, GROUP_WRITES, QUEUE_REQUESTS};
+pub use crate::handle::StoreHandle;
 pub use crate::memory::MemoryStore;
 pub use crate::model::{AttemptState, InboxEntry, OutboundDraft, OutboxEntry, PeerRecord, Proof};
 pub use crate::options::{DEFAULT_RESERVE_BYTES, FreeSpace, StoreOptions};

@@ -179,7 +179,7 @@ pub(crate) fn check_batch(batch: &[Write]) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn check_limit(what: &'static str, size: usize, limit: usize) -> Result<(), StoreError> {
+pub(crate) fn check_limit(what: &'static str, size: usize, limit: usize) -> Result<(), StoreError> {
     if size > limit {
         return Err(StoreError::TooLarge { what, size, limit });
     }
