@@ -35,6 +35,7 @@ mod channel_log;
 mod error;
 mod group;
 mod guard;
+mod guarded;
 mod handle;
 mod memory;
 mod model;

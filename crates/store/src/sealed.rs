@@ -35,9 +35,8 @@ pub(crate) enum UnsealError {
 }
 
 impl Keys {
-    pub(crate) fn derive(store_key: &[u8; 32], salt: &[u8; 16]) -> Self {
-        let subkey =
-            |label: &[u8]| Zeroizing::new(hmac(store_key, &[b"clawchat-store-v1 ", label, &[0], salt]));
+    pub(crate) fn derive(store_key: &[u8; 32], purpose: &[u8], salt: &[u8; 16]) -> Self {
+        let subkey = |label: &[u8]| Zeroizing::new(hmac(store_key, &[purpose, label, &[0], salt]));
         let mut check = [0; HIDDEN_BYTES];
         check.copy_from_slice(&subkey(b"check")[..HIDDEN_BYTES]);
         Self {
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_value_opens_only_where_it_was_put_and_under_its_key() {
-        let keys = Keys::derive(&[7; 32], &[1; 16]);
+        let keys = Keys::derive(&[7; 32], b"test ", &[1; 16]);
         let value = keys.seal(&place(b"k"), &[3; 12], &[b"he", b"llo"]).unwrap();
         assert_eq!(keys.unseal(&place(b"k"), &value).unwrap(), b"hello");
         assert_eq!(keys.unseal(&place(b"j"), &value), Err(UnsealError::Broken));
@@ -173,7 +172,7 @@ mod tests {
             context: &[],
         };
         assert_eq!(keys.unseal(&elsewhere, &value), Err(UnsealError::Broken));
-        let other = Keys::derive(&[8; 32], &[1; 16]);
+        let other = Keys::derive(&[8; 32], b"test ", &[1; 16]);
         assert_eq!(other.unseal(&place(b"k"), &value), Err(UnsealError::Broken));
         let newer = [&[2], &value[1..]].concat();
         assert_eq!(keys.unseal(&place(b"k"), &newer), Err(UnsealError::Newer(2)));
@@ -181,7 +180,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let keys = Keys::derive(&[7; 32], &[1; 16]);
+        let keys = Keys::derive(&[7; 32], b"test ", &[1; 16]);
         let value = keys.seal(&place(b"k"), &[3; 12], &[b"hello"]).unwrap();
         for bit in 0..value.len() * 8 {
             let mut flipped = value.clone();
@@ -193,7 +192,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_values_never_panic(value in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let keys = Keys::derive(&[7; 32], &[1; 16]);
+            let keys = Keys::derive(&[7; 32], b"test ", &[1; 16]);
             prop_assert!(keys.unseal(&place(b"k"), &value).is_err());
         }
     }

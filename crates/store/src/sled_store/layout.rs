@@ -1,106 +1,58 @@
-//! Names of files and trees, and the shape of keys.
+//! Which trees the store has, and the shape of their keys.
 
+use crate::guarded::{Layout, Tree};
 use crate::sealed::HIDDEN_BYTES;
 
-/// Says which format the folder has. Written once.
-pub(crate) const FORMAT_FILE: &str = "format";
-/// Says how far acknowledged writes went.
-pub(crate) const HIGH_WATER_FILE: &str = "high-water";
-/// Says that the store was closed in order, and what its files looked like then.
-pub(crate) const CLEAN_FILE: &str = "clean";
-/// The engine's folder.
-pub(crate) const ENGINE_FOLDER: &str = "sled";
-/// The engine's main file, in its folder.
-pub(crate) const ENGINE_FILE: &str = "db";
-/// The engine's settings, in its folder. Written once.
-pub(crate) const ENGINE_SETTINGS: &str = "conf";
-/// How the names of the engine's snapshots begin.
-pub(crate) const SNAPSHOT_PREFIX: &str = "snap.";
-/// How the name of a snapshot ends that the engine had not finished.
-pub(crate) const UNFINISHED_SUFFIX: &str = ".generating";
-/// Added to the store's own name for the copy it is examined on.
-pub(crate) const CHECK_SUFFIX: &str = ".check";
-/// Added to the store's own name while it is being made.
-pub(crate) const CREATING_SUFFIX: &str = ".creating";
+/// The store of one identity.
+pub(crate) static LAYOUT: Layout = Layout {
+    trees: &[
+        trees::INBOX,
+        trees::INBOX_IDS,
+        trees::UNREAD,
+        trees::OUTBOX,
+        trees::OUTBOX_STATE,
+        trees::OUTBOX_IDS,
+        trees::PENDING,
+        trees::EXPIRY,
+        trees::PEERS,
+        trees::CONVERSATIONS,
+        trees::PIECES,
+        trees::META,
+    ],
+    numbered: &[trees::INBOX, trees::OUTBOX, trees::OUTBOX_STATE],
+    pieces: trees::PIECES,
+    label: b"clawchat-store-v1 ",
+};
 
-/// The engine's allocation unit, in bytes. Part of the format.
-pub(crate) const SEGMENT_BYTES: usize = 512 * 1024;
-/// Longest piece of a record in one value, in bytes. The engine puts pages above a quarter of a segment into
-/// files that it never syncs; a page has at most 20 values (16 and a split or merge under way).
-pub(crate) const PIECE_BYTES: usize = 6 * 1024;
+/// Its trees.
+pub(crate) mod trees {
+    use super::Tree;
 
-/// A tree of the engine. The number is part of the format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Tree {
     /// arrival → message, proof, time of receipt.
-    Inbox,
+    pub(crate) const INBOX: Tree = Tree::new(0, "inbox");
     /// message id, hidden sender → arrival.
-    InboxIds,
+    pub(crate) const INBOX_IDS: Tree = Tree::new(1, "inbox_ids");
     /// arrival → nothing.
-    Unread,
+    pub(crate) const UNREAD: Tree = Tree::new(2, "unread");
     /// position → message.
-    Outbox,
+    pub(crate) const OUTBOX: Tree = Tree::new(3, "outbox");
     /// position → how far it came.
-    OutboxState,
+    pub(crate) const OUTBOX_STATE: Tree = Tree::new(4, "outbox_state");
     /// message id → position.
-    OutboxIds,
+    pub(crate) const OUTBOX_IDS: Tree = Tree::new(5, "outbox_ids");
     /// hidden recipient, position → nothing.
-    Pending,
+    pub(crate) const PENDING: Tree = Tree::new(6, "pending");
     /// expiry, position → nothing.
-    Expiry,
+    pub(crate) const EXPIRY: Tree = Tree::new(7, "expiry");
     /// hidden principal → peer.
-    Peers,
+    pub(crate) const PEERS: Tree = Tree::new(8, "peers");
     /// hidden principal → counters, tries.
-    Conversations,
+    pub(crate) const CONVERSATIONS: Tree = Tree::new(9, "conversations");
     /// tree number, key, piece number → piece of a large record.
-    Pieces,
+    pub(crate) const PIECES: Tree = Tree::new(10, "pieces");
     /// one key → counts and digest of everything else.
-    Meta,
+    pub(crate) const META: Tree = Tree::new(11, "meta");
 }
-
-impl Tree {
-    /// All trees by number.
-    pub(crate) const ALL: [Self; 12] = [
-        Self::Inbox,
-        Self::InboxIds,
-        Self::Unread,
-        Self::Outbox,
-        Self::OutboxState,
-        Self::OutboxIds,
-        Self::Pending,
-        Self::Expiry,
-        Self::Peers,
-        Self::Conversations,
-        Self::Pieces,
-        Self::Meta,
-    ];
-    /// Trees that are counted and digested: all but `meta`.
-    pub(crate) const COUNTED: usize = Self::ALL.len() - 1;
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Inbox => "inbox",
-            Self::InboxIds => "inbox_ids",
-            Self::Unread => "unread",
-            Self::Outbox => "outbox",
-            Self::OutboxState => "outbox_state",
-            Self::OutboxIds => "outbox_ids",
-            Self::Pending => "pending",
-            Self::Expiry => "expiry",
-            Self::Peers => "peers",
-            Self::Conversations => "conversations",
-            Self::Pieces => "pieces",
-            Self::Meta => "meta",
-        }
-    }
-
-    pub(crate) fn number(self) -> usize {
-        self as usize
-    }
-}
-
-/// The only key of tree `meta`.
-pub(crate) const META_KEY: &[u8] = b"state";
 
 /// A hidden name or message id, and a number behind it.
 pub(crate) fn joined(name: &[u8; HIDDEN_BYTES], number: u64) -> [u8; HIDDEN_BYTES + 8] {
@@ -134,13 +86,4 @@ pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
 /// The number a key starts with.
 pub(crate) fn first_number(key: &[u8]) -> Option<u64> {
     key.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
-}
-
-/// The key of one piece of a large record.
-pub(crate) fn piece(owner: Tree, key: &[u8], number: u32) -> Vec<u8> {
-    let mut piece = Vec::with_capacity(key.len() + 5);
-    piece.push(owner as u8);
-    piece.extend_from_slice(key);
-    piece.extend_from_slice(&number.to_be_bytes());
-    piece
 }

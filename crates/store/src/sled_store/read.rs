@@ -2,9 +2,8 @@
 
 use clawchat_types::{MessageId, Principal, UnixMillis};
 
-use super::base::Base;
-use super::engine::Bytes;
-use super::layout::{Tree, first_number, joined, last_number, numbers};
+use super::layout::{first_number, joined, last_number, numbers, trees};
+use crate::guarded::{Base, Bytes, Tree};
 use crate::record;
 use crate::record::v1::{ConversationV1, InboxV1, OutboxV1, StateV1};
 use crate::record::v2::PeerV2;
@@ -19,7 +18,7 @@ impl Base {
     pub(crate) fn inbox(&self, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
         let mut page = Vec::new();
         let mut budget = PageBudget::default();
-        for numbered in self.numbered(Tree::Inbox, after, limit)? {
+        for numbered in self.numbered(trees::INBOX, after, limit)? {
             let (arrival, value) = numbered?;
             let entry = self.inbox_entry(arrival, &value)?;
             if !budget.admits(&entry.message, entry.proof.as_ref()) {
@@ -33,7 +32,7 @@ impl Base {
     pub(crate) fn outbox(&self, after: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
         let mut page = Vec::new();
         let mut budget = PageBudget::default();
-        for numbered in self.numbered(Tree::Outbox, after, limit)? {
+        for numbered in self.numbered(trees::OUTBOX, after, limit)? {
             let (position, value) = numbered?;
             let entry = self.outbox_entry(position, &value)?;
             if !budget.admits(&entry.message, None) {
@@ -67,16 +66,16 @@ impl Base {
 
     pub(crate) fn arrival_at(&self, time: UnixMillis) -> Result<u64, StoreError> {
         let meta = self.published();
-        let (mut low, mut high) = (0, meta.count(Tree::Inbox));
-        if meta.last_received_at <= time.0 {
+        let (mut low, mut high) = (0, meta.count(trees::INBOX));
+        if meta.noted <= time.0 {
             return Ok(high);
         }
         // Entries up to `low` are old enough, those from `high + 1` on are not.
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             let key = middle.to_be_bytes();
-            let head = self.head(Tree::Inbox, &key, &self.present(Tree::Inbox, middle)?)?;
-            if self.decoded(Tree::Inbox, record::decode_received_at(&head.start))? <= time {
+            let head = self.head(trees::INBOX, &key, &self.present(trees::INBOX, middle)?)?;
+            if self.decoded(trees::INBOX, record::decode_received_at(&head.start))? <= time {
                 low = middle;
             } else {
                 high = middle - 1;
@@ -86,12 +85,12 @@ impl Base {
     }
 
     pub(crate) fn inbox_by_id(&self, id: &MessageId) -> Result<Vec<InboxEntry>, StoreError> {
-        let durable = self.durable(Tree::Inbox);
+        let durable = self.durable(trees::INBOX);
         let end = [id.as_bytes().as_slice(), &[0xff; 16]].concat();
         let mut arrivals = Vec::new();
-        for row in self.range(Tree::InboxIds, id.as_bytes(), Some(&end))? {
+        for row in self.range(trees::INBOX_IDS, id.as_bytes(), Some(&end))? {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            arrivals.push(self.number(Tree::InboxIds, &key, &value)?);
+            arrivals.push(self.number(trees::INBOX_IDS, &key, &value)?);
         }
         arrivals.retain(|arrival| *arrival <= durable);
         arrivals.sort_unstable();
@@ -102,17 +101,17 @@ impl Base {
     }
 
     pub(crate) fn unread(&self, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
-        let durable = self.durable(Tree::Inbox);
+        let durable = self.durable(trees::INBOX);
         let first = after.saturating_add(1);
         let mut page = Vec::new();
         if first > durable {
             return Ok(page);
         }
         let mut budget = PageBudget::default();
-        let rows = self.range(Tree::Unread, &first.to_be_bytes(), Some(&durable.to_be_bytes()))?;
+        let rows = self.range(trees::UNREAD, &first.to_be_bytes(), Some(&durable.to_be_bytes()))?;
         for row in rows.take(limit) {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            self.unseal(Tree::Unread, &key, &value)?;
+            self.unseal(trees::UNREAD, &key, &value)?;
             let entry = self.inbox_at(self.key_number(&key)?)?;
             if !budget.admits(&entry.message, entry.proof.as_ref()) {
                 break;
@@ -123,11 +122,11 @@ impl Base {
     }
 
     pub(crate) fn outbox_by_id(&self, id: &MessageId) -> Result<Option<OutboxEntry>, StoreError> {
-        let Some(value) = self.get(Tree::OutboxIds, id.as_bytes())? else {
+        let Some(value) = self.get(trees::OUTBOX_IDS, id.as_bytes())? else {
             return Ok(None);
         };
-        let position = self.number(Tree::OutboxIds, id.as_bytes(), &value)?;
-        if position > self.durable(Tree::Outbox) {
+        let position = self.number(trees::OUTBOX_IDS, id.as_bytes(), &value)?;
+        if position > self.durable(trees::OUTBOX) {
             return Ok(None);
         }
         self.outbox_at(position).map(Some)
@@ -140,7 +139,7 @@ impl Base {
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
         match self.pending_keys(to, after) {
-            Some((start, end)) => self.open_entries(Tree::Pending, &start, &end, limit),
+            Some((start, end)) => self.open_entries(trees::PENDING, &start, &end, limit),
             None => Ok(Vec::new()),
         }
     }
@@ -149,7 +148,7 @@ impl Base {
     fn pending_keys(&self, to: &Principal, after: u64) -> Option<(PendingKey, PendingKey)> {
         let hidden = self.keys.hide(&to.to_bytes());
         let start = joined(&hidden, after.saturating_add(1));
-        let end = joined(&hidden, self.durable(Tree::Outbox));
+        let end = joined(&hidden, self.durable(trees::OUTBOX));
         (start <= end).then_some((start, end))
     }
 
@@ -159,12 +158,12 @@ impl Base {
         to: &Principal,
     ) -> Result<impl Iterator<Item = Result<(), StoreError>>, StoreError> {
         let rows = match self.pending_keys(to, 0) {
-            Some((start, end)) => Some(self.range(Tree::Pending, &start, Some(&end))?),
+            Some((start, end)) => Some(self.range(trees::PENDING, &start, Some(&end))?),
             None => None,
         };
         Ok(rows.into_iter().flatten().map(|row| {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            self.unseal(Tree::Pending, &key, &value).map(|_| ())
+            self.unseal(trees::PENDING, &key, &value).map(|_| ())
         }))
     }
 
@@ -173,7 +172,7 @@ impl Base {
     }
 
     pub(crate) fn due_expiries(&self, now: UnixMillis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.open_entries(Tree::Expiry, &numbers(0, 0), &numbers(now.0, u64::MAX), limit)
+        self.open_entries(trees::EXPIRY, &numbers(0, 0), &numbers(now.0, u64::MAX), limit)
     }
 
     /// Messages still to be delivered that an index names.
@@ -184,7 +183,7 @@ impl Base {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
-        let durable = self.durable(Tree::Outbox);
+        let durable = self.durable(trees::OUTBOX);
         let mut page = Vec::new();
         let mut budget = PageBudget::default();
         for row in self.range(index, start, Some(end))? {
@@ -212,13 +211,13 @@ impl Base {
 
     pub(crate) fn pending_recipients(&self) -> Result<Vec<Principal>, StoreError> {
         let mut recipients = Vec::new();
-        for row in self.range(Tree::Conversations, &[], None)? {
+        for row in self.range(trees::CONVERSATIONS, &[], None)? {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            let conversation: ConversationV1 = self.record(Tree::Conversations, &key, &value)?;
+            let conversation: ConversationV1 = self.record(trees::CONVERSATIONS, &key, &value)?;
             if conversation.open == 0 {
                 continue;
             }
-            let recipient = self.decoded(Tree::Conversations, record::principal(&conversation.peer))?;
+            let recipient = self.decoded(trees::CONVERSATIONS, record::principal(&conversation.peer))?;
             // The first message may be on its way to the disk.
             if self.has_pending(&recipient)? {
                 recipients.push(recipient);
@@ -241,22 +240,22 @@ impl Base {
         let Some(conversation) = self.conversation(to)? else {
             return Ok(None);
         };
-        self.decoded(Tree::Conversations, record::attempt_state(conversation))
+        self.decoded(trees::CONVERSATIONS, record::attempt_state(conversation))
     }
 
     fn conversation(&self, to: &Principal) -> Result<Option<ConversationV1>, StoreError> {
         let key = self.keys.hide(&to.to_bytes());
-        let Some(value) = self.get(Tree::Conversations, &key)? else {
+        let Some(value) = self.get(trees::CONVERSATIONS, &key)? else {
             return Ok(None);
         };
-        self.record(Tree::Conversations, &key, &value).map(Some)
+        self.record(trees::CONVERSATIONS, &key, &value).map(Some)
     }
 
     pub(crate) fn next_expiry(&self) -> Result<Option<UnixMillis>, StoreError> {
-        let durable = self.durable(Tree::Outbox);
-        for row in self.range(Tree::Expiry, &[], None)? {
+        let durable = self.durable(trees::OUTBOX);
+        for row in self.range(trees::EXPIRY, &[], None)? {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            self.unseal(Tree::Expiry, &key, &value)?;
+            self.unseal(trees::EXPIRY, &key, &value)?;
             if self.key_number(&key)? <= durable {
                 return Ok(first_number(&key).map(UnixMillis));
             }
@@ -267,14 +266,14 @@ impl Base {
     pub(crate) fn peers(&self) -> Result<Vec<PeerRecord>, StoreError> {
         let before = self.at_rest();
         let mut peers = Vec::new();
-        for row in self.range(Tree::Peers, &[], None)? {
+        for row in self.range(trees::PEERS, &[], None)? {
             let (key, value) = row.map_err(|error| self.engine_error(error))?;
             peers.extend(self.peer_record(&key, value)?);
         }
         // Their number is known only if nobody wrote meanwhile.
         if let (Some(before), Some(after)) = (before, self.at_rest())
             && before.commit == after.commit
-            && u64::try_from(peers.len()) != Ok(after.count(Tree::Peers))
+            && u64::try_from(peers.len()) != Ok(after.count(trees::PEERS))
         {
             return Err(self.damage("peers are missing"));
         }
@@ -284,7 +283,7 @@ impl Base {
 
     pub(crate) fn peer(&self, principal: &Principal) -> Result<Option<PeerRecord>, StoreError> {
         let key = self.keys.hide(&principal.to_bytes());
-        match self.get(Tree::Peers, &key)? {
+        match self.get(trees::PEERS, &key)? {
             Some(value) => self.peer_record(&key, value),
             None => Ok(None),
         }
@@ -294,12 +293,12 @@ impl Base {
     /// replaced while it is put together.
     fn peer_record(&self, key: &[u8], mut value: Bytes) -> Result<Option<PeerRecord>, StoreError> {
         loop {
-            let record: Result<PeerV2, _> = self.large(Tree::Peers, key, &value);
-            let error = match record.and_then(|record| self.decoded(Tree::Peers, record::peer(record))) {
+            let record: Result<PeerV2, _> = self.large(trees::PEERS, key, &value);
+            let error = match record.and_then(|record| self.decoded(trees::PEERS, record::peer(record))) {
                 Ok(peer) => return Ok(Some(peer)),
                 Err(error) => error,
             };
-            match self.get(Tree::Peers, key)? {
+            match self.get(trees::PEERS, key)? {
                 Some(current) if current == value => return Err(error),
                 Some(current) => value = current,
                 None => return Ok(None),
@@ -316,29 +315,29 @@ impl Base {
     }
 
     fn inbox_at(&self, arrival: u64) -> Result<InboxEntry, StoreError> {
-        self.inbox_entry(arrival, &self.present(Tree::Inbox, arrival)?)
+        self.inbox_entry(arrival, &self.present(trees::INBOX, arrival)?)
     }
 
     fn inbox_entry(&self, arrival: u64, value: &[u8]) -> Result<InboxEntry, StoreError> {
         let key = arrival.to_be_bytes();
-        let record: InboxV1 = self.large(Tree::Inbox, &key, value)?;
-        let unread = match self.get(Tree::Unread, &key)? {
-            Some(value) => self.unseal(Tree::Unread, &key, &value).map(|_| true)?,
+        let record: InboxV1 = self.large(trees::INBOX, &key, value)?;
+        let unread = match self.get(trees::UNREAD, &key)? {
+            Some(value) => self.unseal(trees::UNREAD, &key, &value).map(|_| true)?,
             None => false,
         };
-        self.decoded(Tree::Inbox, record::inbox_entry(arrival, record, unread))
+        self.decoded(trees::INBOX, record::inbox_entry(arrival, record, unread))
     }
 
     fn outbox_at(&self, position: u64) -> Result<OutboxEntry, StoreError> {
-        self.outbox_entry(position, &self.present(Tree::Outbox, position)?)
+        self.outbox_entry(position, &self.present(trees::OUTBOX, position)?)
     }
 
     fn outbox_entry(&self, position: u64, value: &[u8]) -> Result<OutboxEntry, StoreError> {
         let key = position.to_be_bytes();
-        let record: OutboxV1 = self.large(Tree::Outbox, &key, value)?;
-        let state = self.present(Tree::OutboxState, position)?;
-        let state: StateV1 = self.record(Tree::OutboxState, &key, &state)?;
-        self.decoded(Tree::Outbox, record::outbox_entry(position, record, state))
+        let record: OutboxV1 = self.large(trees::OUTBOX, &key, value)?;
+        let state = self.present(trees::OUTBOX_STATE, position)?;
+        let state: StateV1 = self.record(trees::OUTBOX_STATE, &key, &state)?;
+        self.decoded(trees::OUTBOX, record::outbox_entry(position, record, state))
     }
 
     fn key_number(&self, key: &[u8]) -> Result<u64, StoreError> {

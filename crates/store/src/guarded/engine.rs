@@ -1,5 +1,6 @@
 //! The only file that talks to sled. Every call is guarded: sled panics on damage instead of saying so.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::Bound;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
-use super::layout::{ENGINE_FILE, SEGMENT_BYTES, Tree};
+use super::layout::{ENGINE_FILE, Layout, SEGMENT_BYTES, Tree};
 use crate::guard::quietly;
 
 /// Memory for cached pages, in bytes, per store. 16 MiB.
@@ -23,7 +24,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) type Bytes = sled::IVec;
 
 /// New values, or none for a removal, by key, for each tree.
-pub(crate) type Changes = [std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>; Tree::ALL.len()];
+pub(crate) type Changes = Vec<BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 
 /// Why the engine failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,12 +54,12 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Opens the database in `folder`, making the trees only when told to.
-    pub(crate) fn open(folder: &Path, create: bool) -> Result<Self, EngineError> {
+    pub(crate) fn open(layout: &Layout, folder: &Path, create: bool) -> Result<Self, EngineError> {
         guarded(|| {
             let db = open_database(folder)?;
             let known = db.tree_names();
-            let mut trees = Vec::with_capacity(Tree::ALL.len());
-            for tree in Tree::ALL {
+            let mut trees = Vec::with_capacity(layout.trees.len());
+            for tree in layout.trees {
                 if !create && !known.iter().any(|name| name == tree.name().as_bytes()) {
                     return Err(EngineError::Damaged(format!(
                         "the tree \"{}\" is gone",

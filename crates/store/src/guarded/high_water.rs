@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::files::{io_error, write_file};
 use super::format::damage;
-use super::layout::{HIGH_WATER_FILE, Tree};
+use super::layout::HIGH_WATER_FILE;
 use super::meta::Meta;
 use crate::OpenError;
 use crate::sealed::Keys;
@@ -19,10 +19,10 @@ const MAGIC: &[u8; 8] = b"CCMARK1\n";
 const SLOT_STEP: usize = 4096;
 /// Length of the file, in bytes.
 const LENGTH: usize = 2 * SLOT_STEP;
-/// What a slot holds before its checksum, in bytes: magic, commit, digest, counts.
-const BODY: usize = 8 + 8 + 16 + 8 * Tree::COUNTED;
-/// Length of a slot, in bytes.
-const SLOT: usize = BODY + 32;
+/// What a slot holds before the counts, in bytes: magic, commit, digest.
+const HEAD: usize = 8 + 8 + 16;
+/// Length of the checksum at the end of a slot, in bytes.
+const SUM: usize = 32;
 
 /// The file, open for writing.
 pub(crate) struct HighWater {
@@ -34,15 +34,16 @@ pub(crate) struct HighWater {
 pub(crate) struct Mark {
     pub(crate) commit: u64,
     pub(crate) digest: [u8; 16],
-    pub(crate) counts: [u64; Tree::COUNTED],
+    pub(crate) counts: Vec<u64>,
 }
 
 impl HighWater {
     /// Makes the file of a new store.
     pub(crate) fn create(folder: &Path, keys: &Keys, meta: &Meta) -> Result<(), OpenError> {
         let mut bytes = vec![0; LENGTH];
+        let mark = encode(keys, meta);
         for slot in bytes.chunks_mut(SLOT_STEP) {
-            slot[..SLOT].copy_from_slice(&encode(keys, meta));
+            slot[..mark.len()].copy_from_slice(&mark);
         }
         write_file(&folder.join(HIGH_WATER_FILE), &bytes)
     }
@@ -76,7 +77,7 @@ impl HighWater {
 }
 
 /// Reads the higher of the marks that are whole.
-pub(crate) fn read(folder: &Path, keys: &Keys) -> Result<Mark, OpenError> {
+pub(crate) fn read(folder: &Path, keys: &Keys, counted: usize) -> Result<Mark, OpenError> {
     let path = folder.join(HIGH_WATER_FILE);
     let mut bytes = Vec::new();
     match File::open(&path) {
@@ -97,42 +98,39 @@ pub(crate) fn read(folder: &Path, keys: &Keys) -> Result<Mark, OpenError> {
             format!("it has {} bytes instead of {LENGTH}", bytes.len()),
         ));
     }
-    let marks = bytes.chunks(SLOT_STEP).filter_map(|slot| decode(keys, slot));
+    let marks = bytes
+        .chunks(SLOT_STEP)
+        .filter_map(|slot| decode(keys, counted, slot));
     marks
         .max_by_key(|mark| mark.commit)
         .ok_or_else(|| damage(&path, "its checksums are wrong"))
 }
 
-fn encode(keys: &Keys, meta: &Meta) -> [u8; SLOT] {
-    let mut slot = [0; SLOT];
-    let body = &mut slot[..BODY];
-    body[..8].copy_from_slice(MAGIC);
-    body[8..16].copy_from_slice(&meta.commit.to_be_bytes());
-    body[16..32].copy_from_slice(&meta.digest);
-    for (bytes, count) in body[32..].chunks_mut(8).zip(meta.counts) {
-        bytes.copy_from_slice(&count.to_be_bytes());
+fn encode(keys: &Keys, meta: &Meta) -> Vec<u8> {
+    let mut slot = Vec::with_capacity(HEAD + 8 * meta.counts.len() + SUM);
+    slot.extend_from_slice(MAGIC);
+    slot.extend_from_slice(&meta.commit.to_be_bytes());
+    slot.extend_from_slice(&meta.digest);
+    for count in &meta.counts {
+        slot.extend_from_slice(&count.to_be_bytes());
     }
-    let sum = keys.sum_file(b"high-water", body);
-    slot[BODY..].copy_from_slice(&sum);
+    let sum = keys.sum_file(b"high-water", &slot);
+    slot.extend_from_slice(&sum);
     slot
 }
 
-fn decode(keys: &Keys, slot: &[u8]) -> Option<Mark> {
-    let body = slot.get(..BODY)?;
-    if !body.starts_with(MAGIC) || slot.get(BODY..SLOT)? != keys.sum_file(b"high-water", body) {
+fn decode(keys: &Keys, counted: usize, slot: &[u8]) -> Option<Mark> {
+    let length = HEAD + 8 * counted;
+    let body = slot.get(..length)?;
+    if !body.starts_with(MAGIC) || slot.get(length..length + SUM)? != keys.sum_file(b"high-water", body) {
         return None;
     }
-    let mut numbers = body
-        .get(32..)?
-        .chunks(8)
-        .filter_map(|bytes| bytes.try_into().ok().map(u64::from_be_bytes));
-    let mut counts = [0; Tree::COUNTED];
-    for count in &mut counts {
-        *count = numbers.next()?;
-    }
+    let counts = body.get(HEAD..)?.chunks_exact(8);
     Some(Mark {
         commit: u64::from_be_bytes(body.get(8..16)?.try_into().ok()?),
         digest: body.get(16..32)?.try_into().ok()?,
-        counts,
+        counts: counts
+            .filter_map(|bytes| bytes.try_into().ok().map(u64::from_be_bytes))
+            .collect(),
     })
 }

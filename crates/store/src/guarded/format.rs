@@ -41,6 +41,7 @@ impl Format {
         file: &mut File,
         folder: &Path,
         store_key: &[u8; 32],
+        purpose: &[u8],
     ) -> Result<(Self, Keys), OpenError> {
         let path = folder.join(FORMAT_FILE);
         let mut bytes = Vec::new();
@@ -55,7 +56,7 @@ impl Format {
             },
             FormatError::Broken => damage(&path, "its checksum is wrong"),
         })?;
-        let keys = Keys::derive(store_key, &format.salt);
+        let keys = Keys::derive(store_key, purpose, &format.salt);
         if keys.check() != &format.key_check {
             return Err(OpenError::WrongKey {
                 path: folder.to_owned(),

@@ -1,6 +1,6 @@
 //! Counts and digest of everything stored, changed together with it.
 
-use super::layout::Tree;
+use super::layout::{Layout, Tree};
 use crate::record::v1::MetaV1;
 use crate::record::{self, RecordError};
 use crate::sealed::TAG_BYTES;
@@ -10,20 +10,20 @@ use crate::sealed::TAG_BYTES;
 pub(crate) struct Meta {
     /// Number of the commit.
     pub(crate) commit: u64,
-    /// When the latest inbox entry was received.
-    pub(crate) last_received_at: u64,
+    /// A number the store keeps with its state; in the store of an identity when the latest message was received.
+    pub(crate) noted: u64,
     /// Entries in each tree but `meta`.
-    pub(crate) counts: [u64; Tree::COUNTED],
+    pub(crate) counts: Vec<u64>,
     /// Exclusive or of the tags of all values outside `meta`: one lost, old or doubled value changes it.
     pub(crate) digest: [u8; TAG_BYTES],
 }
 
 impl Meta {
-    pub(crate) fn empty() -> Self {
+    pub(crate) fn empty(layout: &Layout) -> Self {
         Self {
             commit: 0,
-            last_received_at: 0,
-            counts: [0; Tree::COUNTED],
+            noted: 0,
+            counts: vec![0; layout.counted().len()],
             digest: [0; TAG_BYTES],
         }
     }
@@ -59,21 +59,21 @@ impl Meta {
     pub(crate) fn encode(&self) -> Result<Vec<u8>, RecordError> {
         record::encode(&MetaV1 {
             commit: self.commit,
-            last_received_at: self.last_received_at,
-            counts: self.counts.to_vec(),
+            last_received_at: self.noted,
+            counts: self.counts.clone(),
             digest: self.digest,
         })
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn decode(layout: &Layout, bytes: &[u8]) -> Result<Self, RecordError> {
         let record: MetaV1 = record::decode(bytes)?;
+        if record.counts.len() != layout.counted().len() {
+            return Err(RecordError("counts other trees"));
+        }
         Ok(Self {
             commit: record.commit,
-            last_received_at: record.last_received_at,
-            counts: record
-                .counts
-                .try_into()
-                .map_err(|_| RecordError("counts other trees"))?,
+            noted: record.last_received_at,
+            counts: record.counts,
             digest: record.digest,
         })
     }

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::engine::{Bytes, Engine, EngineError, Rows};
 use super::high_water::HighWater;
-use super::layout::{PIECE_BYTES, Tree, piece};
+use super::layout::{Layout, PIECE_BYTES, Tree, piece};
 use super::meta::Meta;
 use crate::record::{self, Record, RecordError};
 use crate::sealed::{Keys, NONCE_BYTES, Place, UnsealError};
@@ -23,6 +23,7 @@ pub(crate) const PIECES_HEADER: usize = 1 + 4 + 8;
 
 /// Everything an open store consists of.
 pub(crate) struct Base {
+    pub(crate) layout: &'static Layout,
     pub(crate) folder: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) keys: Keys,
@@ -55,10 +56,6 @@ pub(crate) struct Head {
 }
 
 impl Base {
-    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn published(&self) -> Meta {
         self.published
             .read()
@@ -164,9 +161,9 @@ impl Base {
         let mut bytes = head.start;
         for number in 0..head.pieces {
             let key = piece(tree, key, number);
-            let value = self.get(Tree::Pieces, &key)?;
+            let value = self.get(self.layout.pieces, &key)?;
             let value = value.ok_or_else(|| self.damage("a piece of a large message is missing"))?;
-            bytes.extend_from_slice(&self.unseal_with(Tree::Pieces, &key, &head.nonce, &value)?);
+            bytes.extend_from_slice(&self.unseal_with(self.layout.pieces, &key, &head.nonce, &value)?);
         }
         if u64::try_from(bytes.len()) != Ok(head.length) {
             return Err(self.damage("a large message has the wrong length"));

@@ -4,6 +4,7 @@
 //! closed in order, or was touched since, is examined on a copy first; only when everything acknowledged is in
 //! there is the original opened. A store closed in order and untouched since needs no examination.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ use super::files::{
 use super::format::{Format, damage};
 use super::high_water::{self, HighWater, Mark};
 use super::layout::{
-    CHECK_SUFFIX, CREATING_SUFFIX, ENGINE_FILE, ENGINE_FOLDER, ENGINE_SETTINGS, FORMAT_FILE, META_KEY,
-    SNAPSHOT_PREFIX, Tree,
+    CHECK_SUFFIX, CREATING_SUFFIX, ENGINE_FILE, ENGINE_FOLDER, ENGINE_SETTINGS, FORMAT_FILE, Layout,
+    META_KEY, SNAPSHOT_PREFIX,
 };
 use super::meta::Meta;
 use super::{clean, scan};
@@ -35,16 +36,21 @@ const NEW_STORE_BYTES: u64 = 2 * 1024 * 1024;
 const EXAMINE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Opens the store in `folder`, making it if there is none.
-pub(crate) fn open(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Result<Base, OpenError> {
+pub(crate) fn open(
+    layout: &'static Layout,
+    folder: &Path,
+    key: &[u8; 32],
+    options: &StoreOptions,
+) -> Result<Base, OpenError> {
     if is_vacant(folder)? {
-        create(folder, key, options)?;
+        create(layout, folder, key, options)?;
     }
-    let (lock, format, keys) = unlock(folder, key)?;
+    let (lock, format, keys) = unlock(layout, folder, key)?;
     check_settings(folder, &format)?;
-    let mark = high_water::read(folder, &keys)?;
+    let mark = high_water::read(folder, &keys, layout.counted().len())?;
     let trusted = clean::holds(folder, &keys)?;
     if !trusted {
-        examine(folder, &keys, &mark, options)?;
+        examine(layout, folder, &keys, &mark, options)?;
     }
 
     clean::lift(folder)?;
@@ -55,12 +61,13 @@ pub(crate) fn open(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Res
     File::open(&file)
         .and_then(|file| file.sync_all())
         .map_err(io_error(&file, "sync"))?;
-    let engine = Engine::open(&engine_folder, false).map_err(|error| verdict(folder, error))?;
-    let meta = scan::state(&engine, &keys, &mark)
-        .and_then(|meta| scan::ends(&engine, &meta).map(|()| meta))
+    let engine = Engine::open(layout, &engine_folder, false).map_err(|error| verdict(folder, error))?;
+    let meta = scan::state(layout, &engine, &keys, &mark)
+        .and_then(|meta| scan::ends(layout, &engine, &meta).map(|()| meta))
         .map_err(|error| verdict(folder, error))?;
     sync_folder(&engine_folder)?;
     Ok(Base {
+        layout,
         folder: folder.to_owned(),
         engine,
         keys,
@@ -76,7 +83,7 @@ pub(crate) fn open(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Res
 
 /// Makes a store beside its place and moves it there when it is complete, so that one which is there at all is
 /// whole.
-fn create(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Result<(), OpenError> {
+fn create(layout: &Layout, folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Result<(), OpenError> {
     let parent = match folder.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
@@ -97,11 +104,11 @@ fn create(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Result<(), O
         .map_err(|error| io_error(folder, "draw random bytes for")(io::Error::other(error.to_string())))?;
     let mut salt = [0; 16];
     salt.copy_from_slice(&random[..16]);
-    let keys = Keys::derive(key, &salt);
-    let meta = Meta::empty();
+    let keys = Keys::derive(key, layout.label, &salt);
+    let meta = Meta::empty(layout);
     let mut nonce = [0; NONCE_BYTES];
     nonce.copy_from_slice(&random[16..]);
-    fill(&engine_folder, &keys, &meta, &nonce).map_err(|error| match error {
+    fill(layout, &engine_folder, &keys, &meta, &nonce).map_err(|error| match error {
         EngineError::Full => full(folder, options, NEW_STORE_BYTES),
         EngineError::Damaged(_) | EngineError::Snapshot | EngineError::Failed(_) => {
             io_error(&engine_folder, "make the database")(io::Error::other(error.to_string()))
@@ -123,10 +130,16 @@ fn create(folder: &Path, key: &[u8; 32], options: &StoreOptions) -> Result<(), O
 }
 
 /// Puts the first state into a new database.
-fn fill(folder: &Path, keys: &Keys, meta: &Meta, nonce: &[u8; NONCE_BYTES]) -> Result<(), EngineError> {
-    let engine = Engine::open(folder, true)?;
+fn fill(
+    layout: &Layout,
+    folder: &Path,
+    keys: &Keys,
+    meta: &Meta,
+    nonce: &[u8; NONCE_BYTES],
+) -> Result<(), EngineError> {
+    let engine = Engine::open(layout, folder, true)?;
     let place = Place {
-        tree: Tree::Meta.name(),
+        tree: layout.meta().name(),
         key: META_KEY,
         context: &[],
     };
@@ -136,8 +149,8 @@ fn fill(folder: &Path, keys: &Keys, meta: &Meta, nonce: &[u8; NONCE_BYTES]) -> R
     let value = keys
         .seal(&place, nonce, &[&bytes])
         .map_err(|_| EngineError::Failed("the first value cannot be sealed".to_owned()))?;
-    let mut changes = Changes::default();
-    changes[Tree::Meta.number()].insert(META_KEY.to_vec(), Some(value));
+    let mut changes: Changes = vec![BTreeMap::new(); layout.trees.len()];
+    changes[layout.meta().number()].insert(META_KEY.to_vec(), Some(value));
     engine.apply(&changes)?;
     if engine.close() {
         Ok(())
@@ -147,7 +160,7 @@ fn fill(folder: &Path, keys: &Keys, meta: &Meta, nonce: &[u8; NONCE_BYTES]) -> R
 }
 
 /// Reads file `format` and holds its lock.
-fn unlock(folder: &Path, key: &[u8; 32]) -> Result<(File, Format, Keys), OpenError> {
+fn unlock(layout: &Layout, folder: &Path, key: &[u8; 32]) -> Result<(File, Format, Keys), OpenError> {
     let path = folder.join(FORMAT_FILE);
     let mut file = match File::open(&path) {
         Ok(file) => file,
@@ -165,7 +178,7 @@ fn unlock(folder: &Path, key: &[u8; 32]) -> Result<(File, Format, Keys), OpenErr
         }
         Err(TryLockError::Error(error)) => return Err(io_error(&path, "lock")(error)),
     }
-    let (format, keys) = Format::read(&mut file, folder, key)?;
+    let (format, keys) = Format::read(&mut file, folder, key, layout.label)?;
     Ok((file, format, keys))
 }
 
@@ -191,7 +204,13 @@ fn hash_settings(folder: &Path) -> Result<[u8; 32], OpenError> {
 }
 
 /// Opens a copy of the database and looks whether everything acknowledged is in it.
-fn examine(folder: &Path, keys: &Keys, mark: &Mark, options: &StoreOptions) -> Result<(), OpenError> {
+fn examine(
+    layout: &Layout,
+    folder: &Path,
+    keys: &Keys,
+    mark: &Mark,
+    options: &StoreOptions,
+) -> Result<(), OpenError> {
     let copy = beside(folder, CHECK_SUFFIX);
     remove_folder(&copy)?;
     let source = folder.join(ENGINE_FOLDER);
@@ -202,8 +221,9 @@ fn examine(folder: &Path, keys: &Keys, mark: &Mark, options: &StoreOptions) -> R
     )?;
     tracing::info!(store = %folder.display(), "examining a store that was not closed in order");
     let result = copy_folder(&source, &copy).and_then(|()| {
-        let engine = Engine::open(&copy, false).map_err(|error| verdict(folder, error))?;
-        let sound = scan::state(&engine, keys, mark).and_then(|meta| scan::everything(&engine, &meta));
+        let engine = Engine::open(layout, &copy, false).map_err(|error| verdict(folder, error))?;
+        let sound = scan::state(layout, &engine, keys, mark)
+            .and_then(|meta| scan::everything(layout, &engine, &meta));
         engine.close();
         sound.map_err(|error| verdict(folder, error))
     });

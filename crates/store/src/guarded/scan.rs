@@ -2,19 +2,19 @@
 
 use super::engine::{Engine, EngineError};
 use super::high_water::Mark;
-use super::layout::{META_KEY, Tree};
+use super::layout::{Layout, META_KEY, Tree};
 use super::meta::Meta;
 use crate::record::RecordError;
 use crate::sealed::{Keys, Place, UnsealError};
 
 /// Reads the state the database says it is in, and compares it with the mark.
-pub(crate) fn state(engine: &Engine, keys: &Keys, mark: &Mark) -> Result<Meta, EngineError> {
+pub(crate) fn state(layout: &Layout, engine: &Engine, keys: &Keys, mark: &Mark) -> Result<Meta, EngineError> {
     let damaged = |what: &str| EngineError::Damaged(what.to_owned());
     let value = engine
-        .get(Tree::Meta, META_KEY)?
+        .get(layout.meta(), META_KEY)?
         .ok_or_else(|| damaged("its state is missing"))?;
     let place = Place {
-        tree: Tree::Meta.name(),
+        tree: layout.meta().name(),
         key: META_KEY,
         context: &[],
     };
@@ -22,7 +22,7 @@ pub(crate) fn state(engine: &Engine, keys: &Keys, mark: &Mark) -> Result<Meta, E
         UnsealError::Newer(_) => damaged("its state was written by a newer clawchatd"),
         UnsealError::Broken => damaged("its state is not what was written"),
     })?;
-    let meta = Meta::decode(&bytes)
+    let meta = Meta::decode(layout, &bytes)
         .map_err(|RecordError(what)| EngineError::Damaged(format!("its state {what}")))?;
     if meta.commit < mark.commit {
         return Err(EngineError::Damaged(format!(
@@ -37,8 +37,8 @@ pub(crate) fn state(engine: &Engine, keys: &Keys, mark: &Mark) -> Result<Meta, E
 }
 
 /// The ends of the numbered trees: cheap, and never wrong.
-pub(crate) fn ends(engine: &Engine, meta: &Meta) -> Result<(), EngineError> {
-    for tree in [Tree::Inbox, Tree::Outbox, Tree::OutboxState] {
+pub(crate) fn ends(layout: &Layout, engine: &Engine, meta: &Meta) -> Result<(), EngineError> {
+    for tree in layout.numbered.iter().copied() {
         let count = meta.count(tree);
         for number in [1, count] {
             if count > 0 && engine.get(tree, &number.to_be_bytes())?.is_none() {
@@ -57,10 +57,10 @@ pub(crate) fn ends(engine: &Engine, meta: &Meta) -> Result<(), EngineError> {
 }
 
 /// Every key and every value: numbers without gaps, counts as noted, digest as noted.
-pub(crate) fn everything(engine: &Engine, meta: &Meta) -> Result<(), EngineError> {
-    let mut found = Meta::empty();
-    for tree in Tree::ALL.into_iter().filter(|tree| *tree != Tree::Meta) {
-        let numbered = matches!(tree, Tree::Inbox | Tree::Outbox | Tree::OutboxState);
+pub(crate) fn everything(layout: &Layout, engine: &Engine, meta: &Meta) -> Result<(), EngineError> {
+    let mut found = Meta::empty(layout);
+    for tree in layout.counted().iter().copied() {
+        let numbered = layout.numbered.contains(&tree);
         for row in engine.range(tree, &[], None)? {
             let (key, value) = row?;
             found.add(tree, &value);
