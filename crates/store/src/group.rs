@@ -16,7 +16,7 @@ pub const GROUP_WRITES: usize = 512;
 pub const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// A store that a [`Group`] writes to.
-pub(crate) trait Backend: Send + Sync {
+pub(crate) trait Backend: Send + Sync + 'static {
     /// One change.
     type Write: Clone + Send + 'static;
     /// What became of it.
@@ -31,14 +31,14 @@ pub(crate) trait Backend: Send + Sync {
 }
 
 /// A store together with its writer thread. Clones share both.
-pub(crate) struct Group<S: Backend + ?Sized> {
+pub(crate) struct Group<S: Backend> {
     store: Arc<S>,
     queue: Queue<S>,
 }
 
 type Queue<S> = Arc<Mutex<Option<mpsc::Sender<Request<S>>>>>;
 
-impl<S: Backend + ?Sized> Clone for Group<S> {
+impl<S: Backend> Clone for Group<S> {
     fn clone(&self) -> Self {
         Self {
             store: Arc::clone(&self.store),
@@ -47,7 +47,7 @@ impl<S: Backend + ?Sized> Clone for Group<S> {
     }
 }
 
-struct Request<S: Backend + ?Sized> {
+struct Request<S: Backend> {
     writes: Vec<S::Write>,
     answer: Answer<S::Outcome>,
 }
@@ -59,7 +59,7 @@ enum Answer<T> {
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
-impl<S: Backend + ?Sized + 'static> Group<S> {
+impl<S: Backend> Group<S> {
     /// Starts the writer thread.
     pub(crate) fn start(name: &str, store: Arc<S>) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE_REQUESTS);
@@ -124,7 +124,7 @@ impl<S: Backend + ?Sized + 'static> Group<S> {
 }
 
 /// The writer thread.
-fn run<S: Backend + ?Sized>(store: &S, mut queue: mpsc::Receiver<Request<S>>) {
+fn run<S: Backend>(store: &S, mut queue: mpsc::Receiver<Request<S>>) {
     let mut held = None;
     while let Some(first) = held.take().or_else(|| queue.blocking_recv()) {
         if let Answer::Close(answer) = first.answer {
@@ -151,11 +151,11 @@ fn run<S: Backend + ?Sized>(store: &S, mut queue: mpsc::Receiver<Request<S>>) {
     let _ = guarded(|| store.close_files());
 }
 
-fn size<S: Backend + ?Sized>(request: &Request<S>) -> usize {
+fn size<S: Backend>(request: &Request<S>) -> usize {
     request.writes.iter().map(S::size_of).sum()
 }
 
-fn commit<S: Backend + ?Sized>(store: &S, group: Vec<Request<S>>) {
+fn commit<S: Backend>(store: &S, group: Vec<Request<S>>) {
     let counts: Vec<usize> = group.iter().map(|request| request.writes.len()).collect();
     let (mut answers, mut all) = (
         Vec::with_capacity(group.len()),

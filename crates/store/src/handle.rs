@@ -11,18 +11,21 @@ use crate::{MessageStore, Outcome, StoreError, Write};
 /// sync. A write that breaks a limit fails alone. Dropping a future does not take its write back. When the
 /// last clone is dropped the thread finishes what is queued, closes the store and ends.
 #[derive(Clone)]
-pub struct StoreHandle(Group<dyn MessageStore>);
+pub struct StoreHandle(Group<Messages>);
 
-impl Backend for dyn MessageStore {
+/// A store of messages, of any kind.
+struct Messages(Arc<dyn MessageStore>);
+
+impl Backend for Messages {
     type Write = Write;
     type Outcome = Outcome;
 
     fn commit_all(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, StoreError> {
-        self.commit(batch)
+        self.0.commit(batch)
     }
 
     fn close_files(&self) -> Result<(), StoreError> {
-        self.close()
+        self.0.close()
     }
 
     fn size_of(write: &Write) -> usize {
@@ -36,13 +39,13 @@ impl StoreHandle {
     /// # Errors
     /// What the system says when it cannot start a thread.
     pub fn start(store: Arc<dyn MessageStore>) -> std::io::Result<Self> {
-        Group::start("store", store).map(Self)
+        Group::start("store", Arc::new(Messages(store))).map(Self)
     }
 
     /// The store, for reading. Reads block briefly; see [`MessageStore`].
     #[must_use]
     pub fn store(&self) -> &dyn MessageStore {
-        self.0.store()
+        &*self.0.store().0
     }
 
     /// Writes, and returns when the write is on disk.

@@ -13,18 +13,21 @@ use crate::group::{Backend, Group};
 /// sync. A write that breaks a limit fails alone. Dropping a future does not take its write back. When the
 /// last clone is dropped the thread finishes what is queued, closes the log and ends.
 #[derive(Clone)]
-pub struct ChannelLogHandle(Group<dyn ChannelLog>);
+pub struct ChannelLogHandle(Group<Channels>);
 
-impl Backend for dyn ChannelLog {
+/// A channel log, of any kind.
+struct Channels(Arc<dyn ChannelLog>);
+
+impl Backend for Channels {
     type Write = LogWrite;
     type Outcome = LogOutcome;
 
     fn commit_all(&self, batch: Vec<LogWrite>) -> Result<Vec<LogOutcome>, StoreError> {
-        self.commit(batch)
+        self.0.commit(batch)
     }
 
     fn close_files(&self) -> Result<(), StoreError> {
-        self.close()
+        self.0.close()
     }
 
     fn size_of(write: &LogWrite) -> usize {
@@ -38,13 +41,13 @@ impl ChannelLogHandle {
     /// # Errors
     /// What the system says when it cannot start a thread.
     pub fn start(log: Arc<dyn ChannelLog>) -> std::io::Result<Self> {
-        Group::start("channel log", log).map(Self)
+        Group::start("channel log", Arc::new(Channels(log))).map(Self)
     }
 
     /// The log, for reading. Reads block briefly; see [`ChannelLog`].
     #[must_use]
     pub fn log(&self) -> &dyn ChannelLog {
-        self.0.store()
+        &*self.0.store().0
     }
 
     /// Writes, and returns when the write is on disk.

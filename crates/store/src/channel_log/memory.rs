@@ -13,7 +13,7 @@ use super::{
 use crate::{MAX_PAGE_BYTES, StoreError};
 
 /// Keeps everything in memory, for tests and throw-away peers. Behaves like
-/// `SledChannelLog` in everything but durability.
+/// [`SledChannelLog`](crate::SledChannelLog) in everything but durability.
 #[derive(Default)]
 pub struct MemoryChannelLog {
     quota: LogQuota,
@@ -76,6 +76,7 @@ impl ChannelLog for MemoryChannelLog {
             outcomes.push(state.apply(write, &self.quota)?);
         }
         table::trim(&mut *state, &self.quota, now, touched.iter().map(|name| &**name))?;
+        state.table.settle();
         Ok(outcomes)
     }
 

@@ -1,17 +1,19 @@
 //! The durable log of channels: what each peer of the mesh keeps, in the order of arrival.
 //!
 //! Texts are opaque here. [`ChannelLog`] is the trait, [`MemoryChannelLog`] forgets at the end of the process,
-//! `SledChannelLog` keeps it on disk with the guarantees of [`SledStore`](crate::SledStore). Async code writes through a [`ChannelLogHandle`](crate::ChannelLogHandle).
+//! [`SledChannelLog`] keeps it on disk with the guarantees of [`SledStore`](crate::SledStore). Async code writes through a [`ChannelLogHandle`](crate::ChannelLogHandle).
 
 mod handle;
 mod memory;
 mod quota;
+mod sled_log;
 mod table;
 mod write;
 
 pub use self::handle::ChannelLogHandle;
 pub use self::memory::MemoryChannelLog;
 pub use self::quota::{ChannelQuota, LogQuota};
+pub use self::sled_log::{ChannelLogOptions, SledChannelLog};
 pub use self::write::{
     Appended, LogOutcome, LogWrite, MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_CURSORS, MAX_ENTRY_ID_BYTES,
     MAX_KEYS, MAX_PEER_BYTES, MAX_TEXT_BYTES, NewEntry,

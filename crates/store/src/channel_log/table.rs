@@ -29,6 +29,8 @@ pub(crate) struct Channel {
     pub(crate) newest_time: UnixMillis,
     /// The latest time among dropped entries; what is not later is not taken again while the channel is full.
     pub(crate) dropped_time: Option<UnixMillis>,
+    /// Entries up to this arrival are in the index on disk, if the backend has one.
+    pub(crate) indexed: u64,
 }
 
 impl Channel {
@@ -45,6 +47,7 @@ impl Channel {
             last_received_at: UnixMillis(0),
             newest_time: UnixMillis(0),
             dropped_time: None,
+            indexed: floor,
         }
     }
 
@@ -89,6 +92,8 @@ pub(crate) struct Table {
     /// The greatest arrival in any forgotten channel. One that is made anew goes on behind it, so that an arrival
     /// somebody still remembers is never in front of what comes.
     pub(crate) floor: u64,
+    /// What changed channels were before, since the last [`settle`](Self::settle); `None` for one that was not there.
+    before: BTreeMap<Box<str>, Option<Channel>>,
 }
 
 /// The oldest entry of a channel, which is to go, and when the one after it was received.
@@ -109,8 +114,9 @@ pub(crate) trait Shelves {
 }
 
 impl Table {
-    /// Puts a channel in as it was kept.
-    pub(crate) fn restore(&mut self, name: Box<str>, channel: Channel) {
+    /// Puts a channel in as it is.
+    pub(crate) fn put(&mut self, name: Box<str>, channel: Channel) {
+        self.note(&name);
         self.last_number = self.last_number.max(channel.number);
         self.count_in(&channel);
         if let Some(old) = self.channels.insert(name, channel) {
@@ -120,6 +126,7 @@ impl Table {
 
     /// Takes a channel out.
     pub(crate) fn remove(&mut self, name: &str) -> Option<Channel> {
+        self.note(name);
         let channel = self.channels.remove(name)?;
         self.count_out(&channel);
         self.floor = self.floor.max(channel.last);
@@ -134,17 +141,59 @@ impl Table {
         self.channels.iter().map(|(name, channel)| (&**name, channel))
     }
 
-    pub(crate) fn last_number(&self) -> u32 {
-        self.last_number
+    /// This number is not given to a channel.
+    pub(crate) fn reserve(&mut self, number: u32) {
+        self.last_number = self.last_number.max(number);
     }
 
-    /// Numbers up to this one are not given any more.
-    pub(crate) fn reserve_numbers(&mut self, last: u32) {
-        self.last_number = self.last_number.max(last);
+    /// The channels changed since the last [`settle`](Self::settle).
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Channel>)> {
+        self.before
+            .iter()
+            .map(|(name, before)| (name, before, self.channels.get(name)))
+            .filter(|(_, before, now)| before.as_ref() != *now)
+            .map(|(name, _, now)| (&**name, now))
+    }
+
+    /// Forgets what was before the changes.
+    pub(crate) fn settle(&mut self) {
+        self.before.clear();
+    }
+
+    /// Takes all changes since the last [`settle`](Self::settle) back.
+    pub(crate) fn take_back(&mut self, floor: u64) {
+        for (name, before) in std::mem::take(&mut self.before) {
+            self.remove(&name);
+            if let Some(channel) = before {
+                self.put(name, channel);
+            }
+        }
+        self.floor = floor;
+        self.settle();
+    }
+
+    /// Takes over the changes of another table that was equal to this one.
+    pub(crate) fn follow(&mut self, other: &Self) {
+        for (name, channel) in other.changed() {
+            self.remove(name);
+            if let Some(channel) = channel {
+                self.put(name.into(), channel.clone());
+            }
+        }
+        self.last_number = other.last_number;
+        self.floor = other.floor;
+        self.settle();
+    }
+
+    fn note(&mut self, name: &str) {
+        if !self.before.contains_key(name) {
+            self.before.insert(name.into(), self.channels.get(name).cloned());
+        }
     }
 
     /// Changes a channel and keeps the sums right.
     pub(crate) fn change<T>(&mut self, name: &str, change: impl FnOnce(&mut Channel) -> T) -> Option<T> {
+        self.note(name);
         let channel = self.channels.get_mut(name)?;
         let (bytes, kept) = (channel.bytes, kept(channel));
         let result = change(channel);
@@ -232,7 +281,7 @@ pub(crate) fn provide(shelves: &mut impl Shelves, name: &str) -> Result<bool, St
         return Ok(false);
     };
     let channel = Channel::new(number, table.floor);
-    table.restore(name.into(), channel);
+    table.put(name.into(), channel);
     Ok(true)
 }
 

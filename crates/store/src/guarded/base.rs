@@ -112,6 +112,18 @@ impl Base {
             .map_err(|error| self.engine_error(error))
     }
 
+    /// The last entry from `start` to `end` inclusive.
+    pub(crate) fn last(
+        &self,
+        tree: Tree,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+        self.engine
+            .last(tree, start, end)
+            .map_err(|error| self.engine_error(error))
+    }
+
     /// The value in clear, if it is the one that was put there.
     pub(crate) fn unseal(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
         self.unseal_with(tree, key, &[], value)
@@ -157,13 +169,29 @@ impl Base {
 
     /// A record that may lie in pieces.
     pub(crate) fn large<R: Record>(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<R, StoreError> {
+        self.large_from(tree, key, value, |key| self.get(self.layout.pieces, key))
+    }
+
+    /// A record that may lie in pieces, which `piece_at` finds.
+    pub(crate) fn large_from<R: Record, B: AsRef<[u8]>>(
+        &self,
+        tree: Tree,
+        key: &[u8],
+        value: &[u8],
+        piece_at: impl Fn(&[u8]) -> Result<Option<B>, StoreError>,
+    ) -> Result<R, StoreError> {
         let head = self.head(tree, key, value)?;
         let mut bytes = head.start;
         for number in 0..head.pieces {
             let key = piece(tree, key, number);
-            let value = self.get(self.layout.pieces, &key)?;
+            let value = piece_at(&key)?;
             let value = value.ok_or_else(|| self.damage("a piece of a large message is missing"))?;
-            bytes.extend_from_slice(&self.unseal_with(self.layout.pieces, &key, &head.nonce, &value)?);
+            bytes.extend_from_slice(&self.unseal_with(
+                self.layout.pieces,
+                &key,
+                &head.nonce,
+                value.as_ref(),
+            )?);
         }
         if u64::try_from(bytes.len()) != Ok(head.length) {
             return Err(self.damage("a large message has the wrong length"));

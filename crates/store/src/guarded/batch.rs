@@ -1,6 +1,7 @@
 //! A batch of changes being worked out. Nothing is touched before all of it is known to be possible.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::base::{Base, IN_PIECES, PIECES_HEADER, WHOLE};
 use super::engine::Changes;
@@ -58,6 +59,41 @@ impl<'a> Batch<'a> {
             return Ok(change.clone());
         }
         Ok(self.base.get(tree, key)?.map(|value| value.to_vec()))
+    }
+
+    /// The record of a key as it will be. It may lie in pieces.
+    pub(crate) fn current_large<R: Record>(&self, tree: Tree, key: &[u8]) -> Result<Option<R>, StoreError> {
+        let Some(value) = self.current(tree, key)? else {
+            return Ok(None);
+        };
+        let pieces = self.base.layout.pieces;
+        let piece_at = |key: &[u8]| self.current(pieces, key);
+        self.base.large_from(tree, key, &value, piece_at).map(Some)
+    }
+
+    /// The last key from `start` to `end` inclusive of those that are there or come. Keys that go are not passed
+    /// over.
+    pub(crate) fn last_key(
+        &self,
+        tree: Tree,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let there = self.base.last(tree, start, end)?.map(|(key, _)| key.to_vec());
+        let coming = self.new_keys(tree, start, end).next_back().cloned();
+        Ok(there.max(coming))
+    }
+
+    /// Keys from `start` to `end` inclusive that this batch puts.
+    pub(crate) fn new_keys(
+        &self,
+        tree: Tree,
+        start: &[u8],
+        end: &[u8],
+    ) -> impl DoubleEndedIterator<Item = &Vec<u8>> {
+        let changes =
+            self.changes[tree.number()].range::<[u8], _>((Bound::Included(start), Bound::Included(end)));
+        changes.filter(|(_, value)| value.is_some()).map(|(key, _)| key)
     }
 
     pub(crate) fn set_record(

@@ -95,6 +95,22 @@ impl Engine {
         Ok(Rows { rows: Some(rows) })
     }
 
+    /// The last entry from `start` to `end` inclusive.
+    pub(crate) fn last(
+        &self,
+        tree: Tree,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+        guarded(|| {
+            Ok(self
+                .tree(tree)?
+                .range::<&[u8], _>(start..=end)
+                .next_back()
+                .transpose()?)
+        })
+    }
+
     /// Applies all changes or none, and returns when they are on disk.
     pub(crate) fn apply(&self, changes: &Changes) -> Result<(), EngineError> {
         guarded(|| {

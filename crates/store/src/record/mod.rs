@@ -1,5 +1,6 @@
 //! Between what is remembered and the bytes on disk. The only file that names bincode beside the frozen structs.
 
+pub(crate) mod channel_v1;
 pub(crate) mod v1;
 pub(crate) mod v2;
 
@@ -35,6 +36,11 @@ impl Record for ConversationV1 {}
 impl Record for PeerV1 {}
 impl Record for PeerV2 {}
 impl Record for v1::MetaV1 {}
+impl Record for channel_v1::BlockV1 {}
+impl Record for channel_v1::ChannelV1 {}
+impl Record for channel_v1::RunV1 {}
+impl Record for channel_v1::CursorV1 {}
+impl Record for channel_v1::KeyV1 {}
 
 pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
     bincode::encode_to_vec(record, config::standard()).map_err(|_| RecordError("cannot be encoded"))

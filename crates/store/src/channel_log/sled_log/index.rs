@@ -1,0 +1,375 @@
+//! Finding entries by id and by place in the order of display.
+//!
+//! A row leads from a key to an arrival. What came lately is kept in memory, and read again from the blocks when
+//! the log is opened. When that is much it is written as a run: rows sorted by key in chunks, never changed again.
+//! Each run has a filter in memory that says which ids it has certainly not. So a new entry costs no access to the
+//! disk at a random place, however many there are. Rows of entries that were dropped stay until their run is the
+//! oldest and many are: then it is folded into the next one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clawchat_types::UnixMillis;
+
+use super::layout::{chunk_key, trees};
+use crate::StoreError;
+use crate::guarded::{Base, Batch, PIECE_BYTES};
+use crate::record::channel_v1::RunV1;
+use crate::sealed::HIDDEN_BYTES;
+
+/// Entries kept in memory before they are written as a run.
+pub(crate) const RUN_ENTRIES: usize = 32_768;
+/// Bits of the filter for each id: about one in a hundred absent ones is looked for in vain.
+const FILTER_BITS: usize = 10;
+/// How many of those bits are set for an id.
+const FILTER_PROBES: u64 = 7;
+
+/// The two kinds of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// channel, hidden id → arrival.
+    Id,
+    /// channel, time, id → arrival.
+    Place,
+}
+
+/// Rows by key. The value is the arrival and, in its lowest bit, whether the entry was verified.
+pub(crate) type Rows = BTreeMap<Box<[u8]>, u64>;
+
+/// Rows in memory.
+#[derive(Default)]
+pub(crate) struct Recent {
+    ids: Rows,
+    places: Rows,
+}
+
+/// A run on disk.
+pub(crate) struct Run {
+    pub(crate) number: u64,
+    pub(crate) entries: u64,
+    filter: Vec<u8>,
+    ids: Vec<Vec<u8>>,
+    places: Vec<Vec<u8>>,
+}
+
+/// Everything there is to look in.
+#[derive(Default)]
+pub(crate) struct Index {
+    pub(crate) recent: Recent,
+    /// The oldest first.
+    pub(crate) runs: Vec<Arc<Run>>,
+}
+
+/// Where an entry was when it was indexed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) arrival: u64,
+    pub(crate) verified: bool,
+}
+
+impl Kind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Id => 0,
+            Self::Place => 1,
+        }
+    }
+}
+
+impl Found {
+    fn to_value(self) -> u64 {
+        self.arrival << 1 | u64::from(self.verified)
+    }
+
+    pub(crate) fn from_value(value: u64) -> Self {
+        Self {
+            arrival: value >> 1,
+            verified: value & 1 == 1,
+        }
+    }
+}
+
+/// The key of an id.
+pub(crate) fn id_key(channel: u32, hidden: &[u8; HIDDEN_BYTES]) -> Box<[u8]> {
+    [channel.to_be_bytes().as_slice(), hidden].concat().into()
+}
+
+/// The key of a place.
+pub(crate) fn place_key(channel: u32, time: UnixMillis, id: &str) -> Box<[u8]> {
+    [
+        channel.to_be_bytes().as_slice(),
+        &time.0.to_be_bytes(),
+        id.as_bytes(),
+    ]
+    .concat()
+    .into()
+}
+
+impl Recent {
+    pub(crate) fn add(&mut self, id: Box<[u8]>, place: Box<[u8]>, found: Found) {
+        // A later arrival, or the same one verified.
+        let value = found.to_value();
+        let old = self.ids.entry(id).or_default();
+        *old = value.max(*old);
+        let old = self.places.entry(place).or_default();
+        *old = value.max(*old);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn get(&self, id: &[u8]) -> Option<Found> {
+        self.ids.get(id).copied().map(Found::from_value)
+    }
+
+    pub(crate) fn rows(&self, kind: Kind) -> &Rows {
+        match kind {
+            Kind::Id => &self.ids,
+            Kind::Place => &self.places,
+        }
+    }
+
+    fn rows_mut(&mut self, kind: Kind) -> &mut Rows {
+        match kind {
+            Kind::Id => &mut self.ids,
+            Kind::Place => &mut self.places,
+        }
+    }
+
+    /// Takes rows over, of which those already here are as good.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for (kind, rows) in [(Kind::Id, other.ids), (Kind::Place, other.places)] {
+            for (key, value) in rows {
+                self.merge(kind, key, value);
+            }
+        }
+    }
+
+    pub(crate) fn merge(&mut self, kind: Kind, key: Box<[u8]>, value: u64) {
+        let old = self.rows_mut(kind).entry(key).or_default();
+        *old = value.max(*old);
+    }
+
+    /// Leaves only rows that `alive` says lead somewhere.
+    pub(crate) fn retain(&mut self, alive: impl Fn(u32, u64) -> bool) {
+        for rows in [&mut self.ids, &mut self.places] {
+            rows.retain(|key, value| is_alive(key, *value, &alive));
+        }
+    }
+}
+
+/// Whether a row leads somewhere.
+pub(crate) fn is_alive(key: &[u8], value: u64, alive: impl Fn(u32, u64) -> bool) -> bool {
+    let channel = super::layout::channel_in(key);
+    channel.is_some_and(|channel| alive(channel, Found::from_value(value).arrival))
+}
+
+impl Index {
+    /// What is known of an id: of the latest entry that had it.
+    pub(crate) fn find(&self, base: &Base, id: &[u8]) -> Result<Option<Found>, StoreError> {
+        if let Some(found) = self.recent.get(id) {
+            return Ok(Some(found));
+        }
+        for run in self.runs.iter().rev() {
+            if run.may_have(id)
+                && let Some(number) = run.chunk_of(Kind::Id, id)
+            {
+                let rows = run.chunk(base, Kind::Id, number)?;
+                if let Ok(at) = rows.binary_search_by(|(key, _)| (**key).cmp(id)) {
+                    return Ok(rows.get(at).map(|(_, value)| Found::from_value(*value)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ids in all runs.
+    pub(crate) fn entries(&self) -> u64 {
+        self.runs.iter().map(|run| run.entries).sum()
+    }
+}
+
+impl Run {
+    /// Writes rows as a run.
+    pub(crate) fn write(batch: &mut Batch<'_>, number: u64, rows: &Recent) -> Result<Self, StoreError> {
+        let mut filter = vec![0; (rows.ids.len() * FILTER_BITS).div_ceil(8).max(8)];
+        for id in rows.ids.keys() {
+            for (byte, bit) in probes(id, filter.len()) {
+                if let Some(byte) = filter.get_mut(byte) {
+                    *byte |= bit;
+                }
+            }
+        }
+        let run = Self {
+            number,
+            entries: u64::try_from(rows.ids.len()).unwrap_or(u64::MAX),
+            filter,
+            ids: write_chunks(batch, number, Kind::Id, &rows.ids)?,
+            places: write_chunks(batch, number, Kind::Place, &rows.places)?,
+        };
+        let record = RunV1 {
+            entries: run.entries,
+            filter: run.filter.clone(),
+            ids: run.ids.clone(),
+            places: run.places.clone(),
+        };
+        batch.set_large(trees::RUNS, &number.to_be_bytes(), &record, true)?;
+        Ok(run)
+    }
+
+    pub(crate) fn from_record(number: u64, record: RunV1) -> Self {
+        Self {
+            number,
+            entries: record.entries,
+            filter: record.filter,
+            ids: record.ids,
+            places: record.places,
+        }
+    }
+
+    /// Removes the run from the disk.
+    pub(crate) fn remove(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        let key = self.number.to_be_bytes();
+        batch.remove_pieces(trees::RUNS, &key)?;
+        batch.remove(trees::RUNS, &key)?;
+        for kind in [Kind::Id, Kind::Place] {
+            for (number, _) in (0..).zip(self.fences(kind)) {
+                batch.remove(trees::INDEX, &chunk_key(self.number, kind.code(), number))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first keys of the chunks.
+    pub(crate) fn fences(&self, kind: Kind) -> &[Vec<u8>] {
+        match kind {
+            Kind::Id => &self.ids,
+            Kind::Place => &self.places,
+        }
+    }
+
+    /// The chunk in which a key would be; none if it would be before all of them.
+    pub(crate) fn chunk_of(&self, kind: Kind, key: &[u8]) -> Option<usize> {
+        self.fences(kind)
+            .partition_point(|fence| fence.as_slice() <= key)
+            .checked_sub(1)
+    }
+
+    /// The rows of a chunk, in order.
+    pub(crate) fn chunk(
+        &self,
+        base: &Base,
+        kind: Kind,
+        number: usize,
+    ) -> Result<Vec<(Box<[u8]>, u64)>, StoreError> {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let key = chunk_key(self.number, kind.code(), number);
+        let value = base.get(trees::INDEX, &key)?;
+        let value = value.ok_or_else(|| base.damage("a part of the index is missing"))?;
+        let bytes = base.unseal(trees::INDEX, &key, &value)?;
+        decode_rows(&bytes).ok_or_else(|| base.damage("a part of the index cannot be decoded"))
+    }
+
+    fn may_have(&self, id: &[u8]) -> bool {
+        probes(id, self.filter.len())
+            .all(|(byte, bit)| self.filter.get(byte).is_some_and(|found| found & bit != 0))
+    }
+}
+
+/// The bits of the filter that stand for an id: byte and mask. The hidden id is as good as random.
+fn probes(id: &[u8], bytes: usize) -> impl Iterator<Item = (usize, u8)> {
+    let word = |at: usize| {
+        let bytes = id.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_be_bytes)
+    };
+    let (first, step) = (word(4), word(12) | 1);
+    let bits = u64::try_from(bytes.max(1)).unwrap_or(u64::MAX).saturating_mul(8);
+    (0..FILTER_PROBES).map(move |probe| {
+        let bit = first.wrapping_add(step.wrapping_mul(probe)) % bits;
+        (usize::try_from(bit / 8).unwrap_or(usize::MAX), 1 << (bit % 8))
+    })
+}
+
+/// Writes rows in chunks. Gives the first key of each.
+fn write_chunks(
+    batch: &mut Batch<'_>,
+    run: u64,
+    kind: Kind,
+    rows: &Rows,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut fences: Vec<Vec<u8>> = Vec::new();
+    let mut chunk = Vec::with_capacity(PIECE_BYTES);
+    let mut write = |chunk: &mut Vec<u8>, number: usize| {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let key = chunk_key(run, kind.code(), number);
+        batch.set(trees::INDEX, &key, &[chunk], true)?;
+        chunk.clear();
+        Ok::<_, StoreError>(())
+    };
+    for (key, value) in rows {
+        if !chunk.is_empty() && chunk.len() + key.len() + 9 > PIECE_BYTES {
+            write(&mut chunk, fences.len() - 1)?;
+        }
+        if chunk.is_empty() {
+            fences.push(key.to_vec());
+        }
+        chunk.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
+        chunk.extend_from_slice(key);
+        chunk.extend_from_slice(&value.to_be_bytes());
+    }
+    if !chunk.is_empty() {
+        write(&mut chunk, fences.len() - 1)?;
+    }
+    Ok(fences)
+}
+
+/// Rows as they stand in a chunk: length of the key, key, value.
+fn decode_rows(mut bytes: &[u8]) -> Option<Vec<(Box<[u8]>, u64)>> {
+    let mut rows = Vec::with_capacity(bytes.len() / 32);
+    while let Some((length, rest)) = bytes.split_first() {
+        let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+        let (value, rest) = rest.split_first_chunk::<8>()?;
+        rows.push((key.into(), u64::from_be_bytes(*value)));
+        bytes = rest;
+    }
+    Some(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_filter_knows_what_is_in_it_and_little_else() {
+        let id = |number: u64| -> Vec<u8> {
+            use sha2::Digest as _;
+            let hash = sha2::Sha256::digest(number.to_be_bytes());
+            [&[0, 0, 0, 1], &hash[..16]].concat()
+        };
+        let mut filter = vec![0; 1000 * FILTER_BITS / 8];
+        for number in 0..1000 {
+            for (byte, bit) in probes(&id(number), filter.len()) {
+                filter[byte] |= bit;
+            }
+        }
+        let run = Run {
+            number: 1,
+            entries: 1000,
+            filter,
+            ids: Vec::new(),
+            places: Vec::new(),
+        };
+        assert!((0..1000).all(|number| run.may_have(&id(number))));
+        let wrong = (1000..11_000).filter(|number| run.may_have(&id(*number))).count();
+        assert!(wrong < 200, "{wrong} of 10,000");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_rows_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_rows(&bytes);
+        }
+    }
+}
