@@ -13,7 +13,7 @@ mod write;
 pub use self::handle::ChannelLogHandle;
 pub use self::memory::MemoryChannelLog;
 pub use self::quota::{ChannelQuota, LogQuota};
-pub use self::sled_log::{ChannelLogOptions, SledChannelLog};
+pub use self::sled_log::{ChannelLogOptions, DEFAULT_RECENT_ENTRIES, SledChannelLog};
 pub use self::write::{
     Appended, LogOutcome, LogWrite, MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_CURSORS, MAX_ENTRY_ID_BYTES,
     MAX_KEYS, MAX_PEER_BYTES, MAX_TEXT_BYTES, NewEntry,

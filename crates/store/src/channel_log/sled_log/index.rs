@@ -17,8 +17,6 @@ use crate::guarded::{Base, Batch, PIECE_BYTES};
 use crate::record::channel_v1::RunV1;
 use crate::sealed::HIDDEN_BYTES;
 
-/// Entries kept in memory before they are written as a run.
-pub(crate) const RUN_ENTRIES: usize = 32_768;
 /// Bits of the filter for each id: about one in a hundred absent ones is looked for in vain.
 const FILTER_BITS: usize = 10;
 /// How many of those bits are set for an id.

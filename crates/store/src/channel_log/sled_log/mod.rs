@@ -23,13 +23,30 @@ use crate::guarded::{Base, Guarded};
 use crate::record::channel_v1::{ChannelV1, CursorV1, KeyV1, RunV1};
 use crate::{OpenError, StoreError, StoreOptions};
 
+/// Entries indexed in memory alone, unless the options say otherwise. About 8 MiB of memory, and read again when
+/// the log is opened.
+pub const DEFAULT_RECENT_ENTRIES: usize = 32_768;
+
 /// How a [`SledChannelLog`] is to be run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ChannelLogOptions {
     /// How its files are kept.
     pub store: StoreOptions,
     /// How much is kept.
     pub quota: LogQuota,
+    /// How many entries are indexed in memory before the index on disk takes them. Default
+    /// [`DEFAULT_RECENT_ENTRIES`].
+    pub recent_entries: usize,
+}
+
+impl Default for ChannelLogOptions {
+    fn default() -> Self {
+        Self {
+            store: StoreOptions::default(),
+            quota: LogQuota::default(),
+            recent_entries: DEFAULT_RECENT_ENTRIES,
+        }
+    }
 }
 
 /// The channel log of one peer on disk.
@@ -38,6 +55,7 @@ pub struct ChannelLogOptions {
 pub struct SledChannelLog {
     store: Guarded,
     quota: LogQuota,
+    recent_entries: usize,
     desk: Mutex<Desk>,
     /// What is on disk.
     state: RwLock<State>,
@@ -73,6 +91,7 @@ impl SledChannelLog {
         Ok(Self {
             store,
             quota: options.quota,
+            recent_entries: options.recent_entries,
             desk: Mutex::new(desk),
             state: RwLock::new(state),
         })
@@ -109,7 +128,7 @@ impl SledChannelLog {
             .into_iter()
             .map(|write| plan.apply(write))
             .collect::<Result<Vec<_>, _>>()?;
-        let (changes, fresh) = plan.finish()?;
+        let (changes, fresh) = plan.finish(self.recent_entries)?;
         drop(state);
         turn.commit(changes, || self.show(&desk.table, fresh))?;
         Ok(outcomes)

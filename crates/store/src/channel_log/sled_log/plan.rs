@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clawchat_types::{NodeId, UnixMillis};
 
 use super::State;
-use super::index::{Found, Kind, RUN_ENTRIES, Recent, Run, id_key, is_alive, place_key};
+use super::index::{Found, Kind, Recent, Run, id_key, is_alive, place_key};
 use super::layout::{arrival_in, cursor_name, place, trees};
 use crate::StoreError;
 use crate::channel_log::table::{self, Channel, Oldest, Shelves, Table};
@@ -127,15 +127,15 @@ impl<'a, 'b> Plan<'a, 'b> {
     }
 
     /// All changes, on disk and in memory.
-    pub(crate) fn finish(mut self) -> Result<(Batch<'b>, Fresh), StoreError> {
+    pub(crate) fn finish(mut self, recent_entries: usize) -> Result<(Batch<'b>, Fresh), StoreError> {
         self.store_pending()?;
         let touched = std::mem::take(&mut self.touched);
         let names = touched.iter().map(|name| &**name);
         let (quota, now) = (self.quota, self.now);
         table::trim(&mut self, quota, now, names)?;
         self.remove_forgotten()?;
-        let run = if self.state.index.recent.len() + self.fresh.len() >= RUN_ENTRIES {
-            Some(self.write_run()?)
+        let run = if self.state.index.recent.len() + self.fresh.len() >= recent_entries.max(1) {
+            Some(self.write_run(recent_entries)?)
         } else {
             None
         };
@@ -320,6 +320,8 @@ impl<'a, 'b> Plan<'a, 'b> {
         fresh: bool,
     ) -> Result<(), StoreError> {
         let key = place(channel, first);
+        // It may be the one that entries are being dropped from.
+        self.heads.remove(&channel);
         if !fresh {
             self.batch.remove_pieces(trees::BLOCKS, &key)?;
         }
@@ -378,7 +380,7 @@ impl<'a, 'b> Plan<'a, 'b> {
     }
 
     /// Writes everything recent as a run, together with what is alive in the oldest run when much is dead.
-    fn write_run(&mut self) -> Result<(Arc<Run>, usize), StoreError> {
+    fn write_run(&mut self, recent_entries: usize) -> Result<(Arc<Run>, usize), StoreError> {
         let mut rows = std::mem::take(&mut self.fresh);
         for kind in [Kind::Id, Kind::Place] {
             for (key, value) in self.state.index.recent.rows(kind) {
@@ -399,7 +401,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         rows.retain(alive);
         let (runs, live) = (&self.state.index.runs, ranges.values());
         let live: u64 = live.map(|(first, last)| (last + 1).saturating_sub(*first)).sum();
-        let spare = u64::try_from(2 * RUN_ENTRIES).unwrap_or(u64::MAX);
+        let spare = u64::try_from(recent_entries.saturating_mul(2)).unwrap_or(u64::MAX);
         let mut folded = 0;
         if let Some(oldest) = runs.first()
             && self.state.index.entries() > live.saturating_mul(2).saturating_add(spare)
