@@ -5,11 +5,15 @@
 mod channels;
 mod common;
 
-use clawchat_store::{ChannelLog, LogWrite, MemoryChannelLog, NewEntry, SledChannelLog};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use clawchat_store::{
+    ChannelLog, HistoryFrom, LogEntry, LogWrite, MemoryChannelLog, NewEntry, SledChannelLog,
+};
 use clawchat_types::{NodeId, UnixMillis};
 use proptest::prelude::*;
 
-use channels::{NOW, entry, everything, open_small, small};
+use channels::{NOW, append, entry, everything, open_small, small};
 use common::scratch;
 
 /// What happens in one step.
@@ -99,4 +103,44 @@ proptest! {
             prop_assert_eq!(remembered(&sled), remembered(&memory));
         }
     }
+}
+
+/// Readers see whole pages and nothing that is not acknowledged, while entries come and go under them.
+#[test]
+fn readers_are_not_disturbed_by_what_comes_and_goes() {
+    let folder = scratch();
+    let log = open_small(&folder.path().join("log"));
+    let acked = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    let before = acked.load(Ordering::SeqCst);
+                    let page = log.page("a", 0, 100, 1_000_000).unwrap();
+                    for pair in page.windows(2) {
+                        assert_eq!(pair[1].arrival, pair[0].arrival + 1);
+                    }
+                    let shown = log.history("a", HistoryFrom::Newest, 100).unwrap();
+                    for pair in shown.windows(2) {
+                        assert!((pair[0].time, &pair[0].id) < (pair[1].time, &pair[1].id));
+                    }
+                    let last = |entries: &[LogEntry]| entries.iter().map(|entry| entry.arrival).max();
+                    assert!(last(&page).unwrap_or(0) >= before);
+                    assert!(last(&shown).unwrap_or(0) >= before);
+                    if let Some(entry) = page.last() {
+                        // It may have gone meanwhile, but it is no other one.
+                        let found = log.entry("a", &entry.id).unwrap();
+                        assert!(found.is_none_or(|found| found.arrival == entry.arrival));
+                    }
+                }
+            });
+        }
+        for step in 0..400 {
+            let batch = (0..7).map(|number| append("a", step * 7 + number));
+            log.commit(batch.chain([append("b", step)]).collect()).unwrap();
+            acked.store(step * 7 + 7, Ordering::SeqCst);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
 }

@@ -13,8 +13,6 @@ use sled::transaction::{ConflictableTransactionError, TransactionError, Transact
 use super::layout::{ENGINE_FILE, Layout, SEGMENT_BYTES, Tree};
 use crate::guard::quietly;
 
-/// Memory for cached pages, in bytes, per store. 16 MiB.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// How often a lock on the engine's file is tried that an earlier instance in this process is letting go of.
 const LOCK_TRIES: u32 = 400;
 /// Pause between such tries.
@@ -56,7 +54,7 @@ impl Engine {
     /// Opens the database in `folder`, making the trees only when told to.
     pub(crate) fn open(layout: &Layout, folder: &Path, create: bool) -> Result<Self, EngineError> {
         guarded(|| {
-            let db = open_database(folder)?;
+            let db = open_database(layout, folder)?;
             let known = db.tree_names();
             let mut trees = Vec::with_capacity(layout.trees.len());
             for tree in layout.trees {
@@ -177,13 +175,13 @@ impl Iterator for Rows {
     }
 }
 
-fn open_database(folder: &Path) -> Result<sled::Db, EngineError> {
+fn open_database(layout: &Layout, folder: &Path) -> Result<sled::Db, EngineError> {
     let mut tries = 0;
     loop {
         let config = sled::Config::new()
             .path(folder)
             .segment_size(SEGMENT_BYTES)
-            .cache_capacity(CACHE_BYTES)
+            .cache_capacity(layout.cache_bytes)
             .flush_every_ms(None);
         match config.open() {
             Err(sled::Error::Io(error))

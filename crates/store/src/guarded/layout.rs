@@ -48,6 +48,8 @@ pub(crate) struct Layout {
     pub(crate) pieces: Tree,
     /// What its keys are derived for.
     pub(crate) label: &'static [u8],
+    /// Memory for cached pages, in bytes; at least 256 pages are kept whatever they take.
+    pub(crate) cache_bytes: u64,
 }
 
 impl Tree {

@@ -16,7 +16,7 @@ mod scan;
 pub(crate) use self::base::Base;
 pub(crate) use self::batch::Batch;
 pub(crate) use self::engine::Bytes;
-pub(crate) use self::layout::{Layout, PIECE_BYTES, Tree};
+pub(crate) use self::layout::{Layout, Tree};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;

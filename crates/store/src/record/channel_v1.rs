@@ -47,6 +47,8 @@ pub(crate) struct RunV1 {
     pub(crate) ids: Vec<Vec<u8>>,
     /// First key of each chunk of places.
     pub(crate) places: Vec<Vec<u8>>,
+    /// Last place of each channel, in order.
+    pub(crate) ends: Vec<Vec<u8>>,
 }
 
 /// A value of tree `cursors`.

@@ -22,6 +22,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     numbered: &[trees::INBOX, trees::OUTBOX, trees::OUTBOX_STATE],
     pieces: trees::PIECES,
     label: b"clawchat-store-v1 ",
+    cache_bytes: 16 * 1024 * 1024,
 };
 
 /// Its trees.

@@ -11,16 +11,17 @@ use std::sync::Arc;
 
 use clawchat_types::UnixMillis;
 
-use super::layout::{chunk_key, trees};
+use super::layout::{BLOCK_BYTES, channel_in, chunk_key, trees};
 use crate::StoreError;
-use crate::guarded::{Base, Batch, PIECE_BYTES};
+use crate::guarded::{Base, Batch};
 use crate::record::channel_v1::RunV1;
 use crate::sealed::HIDDEN_BYTES;
 
-/// Bits of the filter for each id: about one in a hundred absent ones is looked for in vain.
-const FILTER_BITS: usize = 10;
+/// Bits of the filter for each id: about one in two thousand absent ones is looked for in vain. There are sixty runs in
+/// a log of a million, and looking means to read from a random place.
+const FILTER_BITS: usize = 16;
 /// How many of those bits are set for an id.
-const FILTER_PROBES: u64 = 7;
+const FILTER_PROBES: u64 = 8;
 
 /// The two kinds of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) struct Run {
     filter: Vec<u8>,
     ids: Vec<Vec<u8>>,
     places: Vec<Vec<u8>>,
+    /// The last place of each channel.
+    ends: Vec<Vec<u8>>,
 }
 
 /// Everything there is to look in.
@@ -159,7 +162,7 @@ impl Recent {
 
 /// Whether a row leads somewhere.
 pub(crate) fn is_alive(key: &[u8], value: u64, alive: impl Fn(u32, u64) -> bool) -> bool {
-    let channel = super::layout::channel_in(key);
+    let channel = channel_in(key);
     channel.is_some_and(|channel| alive(channel, Found::from_value(value).arrival))
 }
 
@@ -205,12 +208,14 @@ impl Run {
             filter,
             ids: write_chunks(batch, number, Kind::Id, &rows.ids)?,
             places: write_chunks(batch, number, Kind::Place, &rows.places)?,
+            ends: ends(&rows.places),
         };
         let record = RunV1 {
             entries: run.entries,
             filter: run.filter.clone(),
             ids: run.ids.clone(),
             places: run.places.clone(),
+            ends: run.ends.clone(),
         };
         batch.set_large(trees::RUNS, &number.to_be_bytes(), &record, true)?;
         Ok(run)
@@ -223,6 +228,7 @@ impl Run {
             filter: record.filter,
             ids: record.ids,
             places: record.places,
+            ends: record.ends,
         }
     }
 
@@ -252,6 +258,16 @@ impl Run {
         self.fences(kind)
             .partition_point(|fence| fence.as_slice() <= key)
             .checked_sub(1)
+    }
+
+    /// The last place of the channel a key belongs to, if the run has any of it.
+    pub(crate) fn end_of(&self, key: &[u8]) -> Option<&[u8]> {
+        let channel = channel_in(key)?;
+        let at = self
+            .ends
+            .binary_search_by_key(&Some(channel), |end| channel_in(end))
+            .ok()?;
+        self.ends.get(at).map(Vec::as_slice)
     }
 
     /// The rows of a chunk, in order.
@@ -289,6 +305,18 @@ fn probes(id: &[u8], bytes: usize) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
+/// The last key of each channel.
+fn ends(rows: &Rows) -> Vec<Vec<u8>> {
+    let mut ends: Vec<Vec<u8>> = Vec::new();
+    for key in rows.keys() {
+        match ends.last_mut() {
+            Some(end) if channel_in(end) == channel_in(key) => key.as_ref().clone_into(end),
+            Some(_) | None => ends.push(key.to_vec()),
+        }
+    }
+    ends
+}
+
 /// Writes rows in chunks. Gives the first key of each.
 fn write_chunks(
     batch: &mut Batch<'_>,
@@ -297,7 +325,7 @@ fn write_chunks(
     rows: &Rows,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut fences: Vec<Vec<u8>> = Vec::new();
-    let mut chunk = Vec::with_capacity(PIECE_BYTES);
+    let mut chunk = Vec::with_capacity(BLOCK_BYTES);
     let mut write = |chunk: &mut Vec<u8>, number: usize| {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let key = chunk_key(run, kind.code(), number);
@@ -306,7 +334,7 @@ fn write_chunks(
         Ok::<_, StoreError>(())
     };
     for (key, value) in rows {
-        if !chunk.is_empty() && chunk.len() + key.len() + 9 > PIECE_BYTES {
+        if !chunk.is_empty() && chunk.len() + key.len() + 9 > BLOCK_BYTES {
             write(&mut chunk, fences.len() - 1)?;
         }
         if chunk.is_empty() {
@@ -358,10 +386,11 @@ mod tests {
             filter,
             ids: Vec::new(),
             places: Vec::new(),
+            ends: Vec::new(),
         };
         assert!((0..1000).all(|number| run.may_have(&id(number))));
         let wrong = (1000..11_000).filter(|number| run.may_have(&id(*number))).count();
-        assert!(wrong < 200, "{wrong} of 10,000");
+        assert!(wrong < 20, "{wrong} of 10,000");
     }
 
     proptest! {

@@ -2,6 +2,10 @@
 
 use crate::guarded::{Layout, Tree};
 
+/// Longest block of entries and longest chunk of the index, in bytes, unless a single entry is longer. The engine keeps
+/// at least 256 pages of 8 to 20 values in memory, so the size of a value is what its memory comes to.
+pub(crate) const BLOCK_BYTES: usize = 3 * 1024;
+
 /// The log of channels.
 pub(crate) static LAYOUT: Layout = Layout {
     trees: &[
@@ -19,6 +23,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     numbered: &[],
     pieces: trees::PIECES,
     label: b"clawchat-channels-v1 ",
+    cache_bytes: 4 * 1024 * 1024,
 };
 
 /// Its trees.

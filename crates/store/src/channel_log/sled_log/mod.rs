@@ -23,9 +23,9 @@ use crate::guarded::{Base, Guarded};
 use crate::record::channel_v1::{ChannelV1, CursorV1, KeyV1, RunV1};
 use crate::{OpenError, StoreError, StoreOptions};
 
-/// Entries indexed in memory alone, unless the options say otherwise. About 8 MiB of memory, and read again when
+/// Entries indexed in memory alone, unless the options say otherwise. About 4 MiB of memory, and read again when
 /// the log is opened.
-pub const DEFAULT_RECENT_ENTRIES: usize = 32_768;
+pub const DEFAULT_RECENT_ENTRIES: usize = 16_384;
 
 /// How a [`SledChannelLog`] is to be run.
 #[derive(Clone, Debug)]

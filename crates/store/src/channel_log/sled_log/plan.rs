@@ -7,18 +7,18 @@ use clawchat_types::{NodeId, UnixMillis};
 
 use super::State;
 use super::index::{Found, Kind, Recent, Run, id_key, is_alive, place_key};
-use super::layout::{arrival_in, cursor_name, place, trees};
+use super::layout::{BLOCK_BYTES, arrival_in, cursor_name, place, trees};
 use crate::StoreError;
 use crate::channel_log::table::{self, Channel, Oldest, Shelves, Table};
 use crate::channel_log::write::{MAX_CURSORS, MAX_KEYS, size};
 use crate::channel_log::{Appended, LogOutcome, LogQuota, LogWrite, NewEntry};
-use crate::guarded::{Base, Batch, PIECE_BYTES};
+use crate::guarded::{Base, Batch};
 use crate::record::channel_v1::{BlockV1, ChannelV1, CursorV1, EntryV1, KeyV1};
 
 /// What an entry takes in a block beside its id and text, in bytes. An estimate from above.
 const ENTRY_BYTES: usize = 32;
 /// A block this long is not continued by a later commit, in bytes.
-const LONG_BLOCK_BYTES: usize = PIECE_BYTES * 3 / 4;
+const LONG_BLOCK_BYTES: usize = BLOCK_BYTES * 3 / 4;
 /// Most blocks of forgotten channels removed in one commit.
 const FORGET_BLOCKS: usize = 1024;
 
@@ -244,7 +244,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         for (channel, (first, entries)) in std::mem::take(&mut self.pending) {
             let (mut begin, mut block) = (first, Vec::new());
             if let Some((tail, length)) = self.tail(channel, first)?
-                && length + entries.first().map_or(0, length_of) <= PIECE_BYTES
+                && length + entries.first().map_or(0, length_of) <= BLOCK_BYTES
             {
                 (begin, block) = self.block_at(channel, tail)?;
             }
@@ -252,7 +252,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             let mut fresh = block.is_empty();
             for entry in entries {
                 let more = length_of(&entry);
-                if !block.is_empty() && length + more > PIECE_BYTES {
+                if !block.is_empty() && length + more > BLOCK_BYTES {
                     let count = u64::try_from(block.len()).unwrap_or(u64::MAX);
                     self.set_block(channel, begin, std::mem::take(&mut block), fresh)?;
                     (begin, length, fresh) = (begin + count, 0, true);

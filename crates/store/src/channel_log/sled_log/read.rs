@@ -230,14 +230,19 @@ impl<'a> Merge<'a> {
             Box::new(std::iter::empty())
         };
         let next_recent = recent.next().map(|(key, value)| (key.clone(), *value));
-        let sources = index.runs.iter().map(|run| Source {
-            run: Arc::clone(run),
-            rows: Vec::new(),
-            chunk: if forward {
+        let sources = index.runs.iter().filter_map(|run| {
+            // `start` names the channel; `end` may be the beginning of the next.
+            let latest = run.end_of(&start).filter(|latest| *latest >= &*start)?;
+            let chunk = if forward {
                 Some(run.chunk_of(Kind::Place, &start).unwrap_or(0))
             } else {
-                run.chunk_of(Kind::Place, &end)
-            },
+                run.chunk_of(Kind::Place, latest.min(&end))
+            };
+            Some(Source {
+                run: Arc::clone(run),
+                rows: Vec::new(),
+                chunk,
+            })
         });
         Self {
             sources: sources.collect(),
@@ -311,7 +316,8 @@ impl Source {
             (fence < end).then_some((fence.max(start), true))
         } else {
             let next = fences.get(chunk + 1).map_or(end, |next| next.as_slice());
-            (next > start).then_some((next.min(end), true))
+            let latest = self.run.end_of(start)?;
+            (next > start).then_some((next.min(end).min(latest), true))
         }
     }
 
