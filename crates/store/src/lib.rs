@@ -1,8 +1,11 @@
-//! What one identity remembers across restarts: inbox, outbox, peers and conversation counters.
+//! What is remembered across restarts: inbox, outbox, peers and conversation counters of an identity, and the
+//! channels of a peer of the mesh.
 //!
 //! [`MessageStore`] is the trait, [`SledStore`] keeps it on disk and [`MemoryStore`] in memory. Async code
-//! writes through a [`StoreHandle`], which lets many writes share one disk sync. `spec/store.md` describes the
-//! bytes on disk. This crate opens no socket, reads no clock and decides nothing about delivery.
+//! writes through a [`StoreHandle`], which lets many writes share one disk sync. [`ChannelLog`],
+//! [`SledChannelLog`], [`MemoryChannelLog`] and [`ChannelLogHandle`] are the same for channels, with the same
+//! guarantees. `spec/store.md` describes the bytes on disk. This crate opens no socket, reads no clock and decides
+//! nothing about delivery.
 //!
 //! # What an acknowledgement means
 //! When [`MessageStore::commit`] returns, its writes survive a killed process and a power cut. The engine, sled

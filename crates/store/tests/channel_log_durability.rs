@@ -279,7 +279,6 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_space() {
     assert_eq!(appended(&log, entry("a", 2)), Appended::New { arrival: 2 });
 }
 
-/// Damage in the middle of a batch that is being worked out leaves nothing of it behind.
 #[tokio::test]
 async fn the_handle_answers_each_with_its_own_outcomes() {
     let folder = scratch();

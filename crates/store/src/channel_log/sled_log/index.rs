@@ -34,6 +34,8 @@ pub(crate) enum Kind {
 
 /// Rows by key. The value is the arrival and, in its lowest bit, whether the entry was verified.
 pub(crate) type Rows = BTreeMap<Box<[u8]>, u64>;
+/// One of them.
+pub(crate) type Row = (Box<[u8]>, u64);
 
 /// Rows in memory.
 #[derive(Default)]
@@ -271,12 +273,7 @@ impl Run {
     }
 
     /// The rows of a chunk, in order.
-    pub(crate) fn chunk(
-        &self,
-        base: &Base,
-        kind: Kind,
-        number: usize,
-    ) -> Result<Vec<(Box<[u8]>, u64)>, StoreError> {
+    pub(crate) fn chunk(&self, base: &Base, kind: Kind, number: usize) -> Result<Vec<Row>, StoreError> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let key = chunk_key(self.number, kind.code(), number);
         let value = base.get(trees::INDEX, &key)?;
@@ -351,7 +348,7 @@ fn write_chunks(
 }
 
 /// Rows as they stand in a chunk: length of the key, key, value.
-fn decode_rows(mut bytes: &[u8]) -> Option<Vec<(Box<[u8]>, u64)>> {
+fn decode_rows(mut bytes: &[u8]) -> Option<Vec<Row>> {
     let mut rows = Vec::with_capacity(bytes.len() / 32);
     while let Some((length, rest)) = bytes.split_first() {
         let (key, rest) = rest.split_at_checked(usize::from(*length))?;

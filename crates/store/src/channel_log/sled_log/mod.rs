@@ -5,6 +5,7 @@
 
 mod index;
 mod layout;
+mod peers;
 mod plan;
 mod read;
 

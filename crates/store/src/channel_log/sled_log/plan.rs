@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use clawchat_types::{NodeId, UnixMillis};
+use clawchat_types::UnixMillis;
 
 use super::State;
 use super::index::{Found, Kind, Recent, Run, id_key, is_alive, place_key};
-use super::layout::{BLOCK_BYTES, arrival_in, cursor_name, place, trees};
+use super::layout::{BLOCK_BYTES, arrival_in, place, trees};
 use crate::StoreError;
 use crate::channel_log::table::{self, Channel, Oldest, Shelves, Table};
-use crate::channel_log::write::{MAX_CURSORS, MAX_KEYS, size};
+use crate::channel_log::write::size;
 use crate::channel_log::{Appended, LogOutcome, LogQuota, LogWrite, NewEntry};
 use crate::guarded::{Base, Batch};
-use crate::record::channel_v1::{BlockV1, ChannelV1, CursorV1, EntryV1, KeyV1};
+use crate::record::channel_v1::{BlockV1, ChannelV1, EntryV1};
 
 /// What an entry takes in a block beside its id and text, in bytes. An estimate from above.
 const ENTRY_BYTES: usize = 32;
@@ -44,11 +44,11 @@ impl Desk {
 
 /// A batch being worked out.
 pub(crate) struct Plan<'a, 'b> {
-    base: &'b Base,
+    pub(super) base: &'b Base,
     quota: &'a LogQuota,
     state: &'a State,
     desk: &'a mut Desk,
-    batch: Batch<'b>,
+    pub(super) batch: Batch<'b>,
     /// What is new in the index.
     fresh: Recent,
     /// New entries not yet in blocks, by channel, in order, and the arrival of the first.
@@ -58,7 +58,7 @@ pub(crate) struct Plan<'a, 'b> {
     /// The latest time of receipt in this batch.
     now: Option<UnixMillis>,
     touched: BTreeSet<Box<str>>,
-    next_key: Option<u64>,
+    pub(super) next_key: Option<u64>,
 }
 
 /// What is to be known of an entry that may be dropped.
@@ -465,78 +465,6 @@ impl<'a, 'b> Plan<'a, 'b> {
         };
         self.batch
             .set_record(trees::CHANNELS, &channel.number.to_be_bytes(), &record)
-    }
-
-    fn set_cursor(&mut self, peer: &str, channel: &str, id: &str) -> Result<LogOutcome, StoreError> {
-        let key = self.base.keys.hide(&cursor_name(peer, channel));
-        let full = self.batch.meta.count(trees::CURSORS) >= MAX_CURSORS;
-        if full && self.batch.current(trees::CURSORS, &key)?.is_none() {
-            // Keys are as good as random: whoever is next to this one goes.
-            let victim = self.first_there(trees::CURSORS, &key)?;
-            let victim = match victim {
-                Some(victim) => Some(victim),
-                None => self.first_there(trees::CURSORS, &[])?,
-            };
-            if let Some(victim) = victim {
-                self.batch.remove(trees::CURSORS, &victim)?;
-            }
-        }
-        let record = CursorV1 {
-            peer: peer.to_owned(),
-            channel: channel.to_owned(),
-            id: id.to_owned(),
-        };
-        self.batch.set_record(trees::CURSORS, &key, &record)?;
-        Ok(LogOutcome::Done)
-    }
-
-    fn remember_key(&mut self, id: &str, key: NodeId) -> Result<LogOutcome, StoreError> {
-        let hidden = self.base.keys.hide(id.as_bytes());
-        if let Some(value) = self.batch.current(trees::KEYS, &hidden)? {
-            let known: KeyV1 = self.base.record(trees::KEYS, &hidden, &value)?;
-            let known = NodeId::new(known.key);
-            return Ok(if known == key {
-                LogOutcome::Done
-            } else {
-                LogOutcome::OtherKey(known)
-            });
-        }
-        if self.batch.meta.count(trees::KEYS) >= MAX_KEYS
-            && let Some(oldest) = self.first_there(trees::KEY_ORDER, &[])?
-            && let Some(value) = self.batch.current(trees::KEY_ORDER, &oldest)?
-        {
-            let hidden = self.base.unseal(trees::KEY_ORDER, &oldest, &value)?;
-            self.batch.remove(trees::KEY_ORDER, &oldest)?;
-            self.batch.remove(trees::KEYS, &hidden)?;
-        }
-        let number = match self.next_key {
-            Some(number) => number,
-            None => {
-                let last = self.base.last(trees::KEY_ORDER, &[], &[0xff; 8])?;
-                last.and_then(|(key, _)| arrival_in(&key)).unwrap_or(0) + 1
-            }
-        };
-        self.next_key = Some(number + 1);
-        let record = KeyV1 {
-            id: id.to_owned(),
-            key: *key.as_bytes(),
-            number,
-        };
-        self.batch.set_record(trees::KEYS, &hidden, &record)?;
-        self.batch
-            .set(trees::KEY_ORDER, &number.to_be_bytes(), &[&hidden], true)?;
-        Ok(LogOutcome::Done)
-    }
-
-    /// The first key from `start` on that this batch leaves there.
-    fn first_there(&self, tree: crate::guarded::Tree, start: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        for row in self.base.range(tree, start, None)? {
-            let (key, _) = row.map_err(|error| self.base.engine_error(error))?;
-            if self.batch.current(tree, &key)?.is_some() {
-                return Ok(Some(key.to_vec()));
-            }
-        }
-        Ok(None)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clawchat_types::UnixMillis;
 
 use super::State;
-use super::index::{Found, Index, Kind, Run, id_key, place_key};
+use super::index::{Found, Index, Kind, Row, Run, id_key, place_key};
 use super::layout::{arrival_in, place, trees};
 use crate::channel_log::table::Channel;
 use crate::channel_log::{HistoryFrom, LogEntry, PageBytes};
@@ -203,7 +203,7 @@ struct Merge<'a> {
     end: Box<[u8]>,
     forward: bool,
     recent: Box<dyn Iterator<Item = (&'a Box<[u8]>, &'a u64)> + 'a>,
-    next_recent: Option<(Box<[u8]>, u64)>,
+    next_recent: Option<Row>,
     sources: Vec<Source>,
     last: Option<Box<[u8]>>,
 }
@@ -212,7 +212,7 @@ struct Merge<'a> {
 struct Source {
     run: Arc<Run>,
     /// Rows still to come of the chunk that was read, the next one last.
-    rows: Vec<(Box<[u8]>, u64)>,
+    rows: Vec<Row>,
     /// The next chunk to read.
     chunk: Option<usize>,
 }
@@ -255,7 +255,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn next(&mut self, base: &Base) -> Result<Option<(Box<[u8]>, u64)>, StoreError> {
+    fn next(&mut self, base: &Base) -> Result<Option<Row>, StoreError> {
         loop {
             let Some((key, value)) = self.next_of_all(base)? else {
                 return Ok(None);
@@ -268,7 +268,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The next row of all sources. Of equal ones, that in memory first, then that of the latest run.
-    fn next_of_all(&mut self, base: &Base) -> Result<Option<(Box<[u8]>, u64)>, StoreError> {
+    fn next_of_all(&mut self, base: &Base) -> Result<Option<Row>, StoreError> {
         loop {
             let mut best: Option<(usize, bool)> = None;
             let mut best_key: Option<&[u8]> = self.next_recent.as_ref().map(|(key, _)| &**key);
