@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clawchat_store::{
     Appended, ChannelLog, ChannelQuota, HistoryFrom, LogOutcome, LogQuota, LogWrite, MAX_CHANNEL_BYTES,
-    MAX_KEYS, MemoryChannelLog, NewEntry, SledChannelLog, StoreError,
+    MAX_CHANNELS, MAX_KEYS, MemoryChannelLog, NewEntry, SledChannelLog, StoreError,
 };
 use clawchat_types::{NodeId, UnixMillis};
 
@@ -54,6 +54,7 @@ contract!(
     an_entry_above_the_quota_is_refused,
     a_channel_no_longer_followed_shrinks,
     a_forgotten_channel_goes_on_behind_its_arrivals,
+    the_quietest_channel_gives_way_to_a_new_one,
     cursors_are_kept_per_neighbour_and_channel,
     the_first_key_of_an_id_stays,
     the_oldest_key_gives_way,
@@ -422,6 +423,29 @@ fn a_forgotten_channel_goes_on_behind_its_arrivals(make: Make<'_>) {
     assert_eq!(arrivals(&*log, "a"), [42, 43]);
     assert_eq!(arrivals(&*log, "b"), [1, 2, 3]);
     everything(&*log);
+}
+
+fn the_quietest_channel_gives_way_to_a_new_one(make: Make<'_>) {
+    let log = make(LogQuota::default());
+    let channel = name(0).into();
+    log.commit(vec![LogWrite::SetFollowed {
+        channel,
+        followed: true,
+    }])
+    .unwrap();
+    let most = u64::try_from(MAX_CHANNELS).unwrap();
+    for start in (0..most).step_by(2000) {
+        let batch = (start..start + 2000).map(|number| append(&name(number), number));
+        log.commit(batch.collect()).unwrap();
+    }
+    assert_eq!(log.channels().unwrap().len(), MAX_CHANNELS);
+    // The first one is older, but followed.
+    // It begins behind everything the forgotten one had.
+    assert_eq!(appended(&*log, entry("new", most)), new(2));
+    assert_eq!(log.channels().unwrap().len(), MAX_CHANNELS);
+    assert_eq!(log.channel(&name(1)).unwrap(), None);
+    assert_eq!(arrivals(&*log, &name(0)), [1]);
+    assert_eq!(arrivals(&*log, &name(2)), [1]);
 }
 
 fn cursors_are_kept_per_neighbour_and_channel(make: Make<'_>) {

@@ -28,8 +28,8 @@ use crate::StoreError;
 /// An entry of a channel's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Its place in the order of arrival in this channel, from 1. Numbers are missing only before the oldest entry
-    /// still kept.
+    /// Its place in the order of arrival in this channel: each one more than the one before. The first is 1, or
+    /// follows on the highest arrival of any channel forgotten before.
     pub arrival: u64,
     /// Its id, unique in the channel.
     pub id: Box<str>,
