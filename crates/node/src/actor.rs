@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::address;
 use crate::clock::Clock;
+use crate::counters::Handshake;
 use crate::dial::{self, Dials};
 use crate::legacy::LegacyPart;
 use crate::nat::NatPart;
@@ -27,7 +28,7 @@ use crate::node::View;
 use crate::rate::{Handshakes, Source};
 use crate::session::refusal::Refusals;
 use crate::session::task::{self as session, Notice, Outcome};
-use crate::swarm::{Behaviour, BehaviourEvent, OpenReply, Protocol, SubstreamEvent};
+use crate::swarm::{Behaviour, BehaviourEvent, OpenReply, Protocol};
 use crate::{DialError, LegacySession, Limits, NodeEvent, SessionHandle, SessionOpenError};
 
 /// Events that may wait for a slow owner before the swarm stops being polled.
@@ -333,6 +334,12 @@ impl Actor {
             us: self.view.peer_id.clone(),
             peer,
             relayed: self.swarm.behaviour().connections.is_relayed(connection),
+            host: self
+                .swarm
+                .behaviour()
+                .connections
+                .ip(connection)
+                .map(address::host_of),
             notices: self.state.notices.0.clone(),
             stop: self.state.stop.subscribe(),
         }
@@ -378,6 +385,9 @@ impl Actor {
             Notice::Authenticated(id) => {
                 if let Some(running) = self.state.running.get_mut(&id) {
                     running.authenticated = true;
+                    if running.inbound {
+                        self.view.tally.handshake_over(Handshake::Completed);
+                    }
                     if let Some(source) = running.source {
                         self.state.rate.completed(source);
                     }
@@ -406,6 +416,8 @@ impl Actor {
         let connections = &mut self.swarm.behaviour_mut().connections;
         if running.authenticated {
             connections.session_ended(running.connection);
+        } else if running.inbound && running.protocol != Protocol::LegacyPx1 {
+            self.view.tally.handshake_over(Handshake::Failed);
         }
         if outcome == Some(Outcome::ConnectionSuspect) {
             tracing::debug!(peer = %running.peer, "connection does not answer; closing it");
@@ -432,6 +444,7 @@ impl Actor {
                 ..
             } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                self.view.tally.disconnected();
                 self.nat_disconnected(&peer_id);
                 if num_established == 0 {
                     self.on_disconnected(&peer_id);
@@ -441,6 +454,7 @@ impl Actor {
                 connection_id, error, ..
             } => {
                 tracing::debug!(%error, "dial failed");
+                self.view.tally.not_connected(false);
                 let failure = dial::failure(&error);
                 self.nat_dial_failed(connection_id, &failure);
                 self.state.dials.failed(connection_id, failure);
@@ -451,6 +465,7 @@ impl Actor {
                 ..
             } => {
                 tracing::debug!(%error, from = %send_back_addr, "inbound connection failed");
+                self.view.tally.not_connected(true);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(&address, true),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listening(&address, false),
@@ -481,6 +496,7 @@ impl Actor {
         first: bool,
     ) {
         tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
+        self.view.tally.connected(endpoint.is_listener());
         let relayed = endpoint.is_relayed();
         let tasks = self.state.dials.connected(connection, peer, relayed);
         if let Some(name) = address::from_libp2p(&peer) {
@@ -535,42 +551,6 @@ impl Actor {
             let locators = address::usable_of_peer(&info.listen_addrs, &peer, seen);
             if self.view.identified(&peer, locators) {
                 self.emit(NodeEvent::PeerIdentified { peer });
-            }
-        }
-    }
-
-    pub(crate) fn on_substream(&mut self, event: SubstreamEvent) {
-        match event {
-            SubstreamEvent::Inbound {
-                peer,
-                connection,
-                protocol,
-                substream,
-            } => {
-                let allowed = protocol == Protocol::LegacyPx1 || self.may_begin(peer, connection);
-                let admitted = |_: &clawchat_types::PeerId| allowed && self.make_room(&peer);
-                let Some(name) = address::from_libp2p(&peer).filter(admitted) else {
-                    tracing::debug!(%peer, "session refused: too many are being opened");
-                    if protocol == Protocol::Native {
-                        self.state.refusals.refuse(substream);
-                    }
-                    return;
-                };
-                if protocol != Protocol::Native {
-                    self.on_legacy_substream(peer, name, connection, protocol, substream);
-                    return;
-                }
-                let task = session::answer(
-                    self.context(name, connection),
-                    substream,
-                    Arc::clone(&self.gatekeeper),
-                    self.events.clone(),
-                );
-                self.spawn(peer, connection, protocol, true, task);
-            }
-            SubstreamEvent::Refused { peer, substream } => {
-                tracing::debug!(%peer, "session refused: too many on one connection");
-                self.state.refusals.refuse(substream);
             }
         }
     }

@@ -16,6 +16,7 @@ mod actor;
 mod address;
 mod clock;
 mod config;
+mod counters;
 mod dial;
 mod error;
 mod event;
@@ -35,6 +36,7 @@ extern crate self as clawchat_node;
 pub use clawchat_snap2p::{Credentials, ErrorCode, Gatekeeper};
 
 pub use crate::config::{Limits, NodeConfig};
+pub use crate::counters::NodeCounters;
 pub use crate::error::{
     DialAttempt, DialError, SessionClosed, SessionOpenError, StartError, StreamError, Transport,
 };

@@ -11,6 +11,7 @@ use clawchat_types::{InviteToken, Locator, PeerId, Principal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::{Actor, Command, State};
+use crate::counters::{NodeCounters, Tally};
 use crate::legacy::{LegacyPart, Switch, px1};
 use crate::nat::{NatPart, Policy, Reachability};
 use crate::{
@@ -86,6 +87,7 @@ impl Node {
         let (events, event_receiver) = mpsc::channel(MAX_EVENTS);
         let view = Arc::new(View {
             peer_id,
+            tally: Tally::default(),
             known: Mutex::default(),
         });
         let mut actor = Actor {
@@ -145,6 +147,13 @@ impl Node {
     #[must_use]
     pub fn reachability(&self) -> Reachability {
         self.view.lock().reachability.clone()
+    }
+
+    /// What this node has seen, in numbers.
+    #[must_use]
+    pub fn counters(&self) -> NodeCounters {
+        let gateways = self.view.lock().peers.len();
+        self.view.tally.counters(gateways)
     }
 
     /// Tells which gateways are those of our contacts, and where they may be (at most 4096). Only theirs are found on
@@ -302,6 +311,8 @@ impl std::fmt::Debug for Node {
 /// What handles can look up without asking the node's task.
 pub(crate) struct View {
     pub(crate) peer_id: PeerId,
+    /// Counts events.
+    pub(crate) tally: Tally,
     known: Mutex<Known>,
 }
 

@@ -1,5 +1,6 @@
 //! The application's end of a session of wire profile 1.0.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use clawchat_snap2p::clawchat1::{ChatMessage, PingNonce, Session};
@@ -28,6 +29,7 @@ struct Inner {
     peer: PeerId,
     outbound: bool,
     bound: bool,
+    host: Option<IpAddr>,
     commands: mpsc::Sender<Command>,
     arrivals: Mutex<mpsc::Receiver<LegacyBatch>>,
     ended: watch::Receiver<Option<SessionClosed>>,
@@ -88,7 +90,7 @@ impl Confirmation {
 
 impl LegacySession {
     /// A handle for a session, and what its driver needs.
-    pub(super) fn new(session: &Session, peer: PeerId) -> (Self, Ends) {
+    pub(super) fn new(session: &Session, peer: PeerId, host: Option<IpAddr>) -> (Self, Ends) {
         let (commands, command_receiver) = mpsc::channel(MAX_COMMANDS);
         // One batch waits while the next one arrives.
         let (arrivals, arrival_receiver) = mpsc::channel(1);
@@ -102,6 +104,7 @@ impl LegacySession {
             peer,
             outbound: session.is_initiator(),
             bound: session.is_bound(),
+            host,
             commands,
             arrivals: Mutex::new(arrival_receiver),
             ended: end,
@@ -147,6 +150,13 @@ impl LegacySession {
     #[must_use]
     pub fn peer_id(&self) -> &PeerId {
         &self.inner.peer
+    }
+
+    /// The IP address at the other end of its connection, of IPv6 the network of 64 bits. `None` through a relay, where
+    /// it is not to be seen.
+    #[must_use]
+    pub fn host(&self) -> Option<IpAddr> {
+        self.inner.host
     }
 
     /// Whether this side opened the session.

@@ -1,5 +1,6 @@
 //! The application's end of a session.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use clawchat_snap2p::{ErrorCode, StreamId};
@@ -64,7 +65,7 @@ impl SessionHandle {
     /// The gateway at the other end.
     #[must_use]
     pub fn peer_id(&self) -> &PeerId {
-        &self.shared().parties.peer
+        &self.shared().parties.place.peer
     }
 
     /// Whether this side opened the session.
@@ -76,7 +77,14 @@ impl SessionHandle {
     /// Whether its connection goes through a relay. Stays so: a session does not change its connection.
     #[must_use]
     pub fn is_relayed(&self) -> bool {
-        self.shared().parties.relayed
+        self.shared().parties.place.relayed
+    }
+
+    /// The IP address at the other end of its connection, of IPv6 the network of 64 bits. `None` through a relay, where
+    /// it is not to be seen.
+    #[must_use]
+    pub fn host(&self) -> Option<IpAddr> {
+        self.shared().parties.place.host
     }
 
     /// Whether both handles mean the same session.

@@ -21,7 +21,7 @@ pub(crate) mod testing {
     use tokio::sync::watch;
 
     use super::handshake::{self, Native};
-    use super::shared::Shared;
+    use super::shared::{Place, Shared};
     use super::{SessionHandle, drive};
     use crate::clock::Clock;
 
@@ -51,7 +51,14 @@ pub(crate) mod testing {
             handshake::run(answerer, &mut far, clock, HANDSHAKE_DEADLINE),
         );
         let start = |(session, frames), io| {
-            let shared = Arc::new(Shared::new(session, "far".parse().unwrap(), false));
+            let shared = Arc::new(Shared::new(
+                session,
+                Place {
+                    peer: "far".parse().unwrap(),
+                    relayed: false,
+                    host: None,
+                },
+            ));
             let handle = SessionHandle::new(Arc::clone(&shared));
             let (going_on, stop) = watch::channel(false);
             tokio::spawn(async move {

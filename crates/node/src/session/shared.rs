@@ -4,6 +4,7 @@
 //! bounded send buffers and back, so there is no queue besides those.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +24,18 @@ pub(super) struct Parties {
     pub(super) remote: Principal,
     pub(super) remote_node: NodeId,
     pub(super) attestation: Vec<u8>,
-    pub(super) peer: PeerId,
     pub(super) outbound: bool,
+    pub(super) place: Place,
+}
+
+/// Where the other end of a session is.
+pub(super) struct Place {
+    /// Its gateway.
+    pub(super) peer: PeerId,
+    /// Whether the connection goes through a relay.
     pub(super) relayed: bool,
+    /// The host of the connection's other end; unknown through a relay.
+    pub(super) host: Option<IpAddr>,
 }
 
 /// The shared part of one session.
@@ -85,15 +95,14 @@ pub(super) enum Fed {
 
 impl Shared {
     /// Around a session that just began.
-    pub(super) fn new(session: Session, peer: PeerId, relayed: bool) -> Self {
+    pub(super) fn new(session: Session, place: Place) -> Self {
         let parties = Parties {
             local: *session.local(),
             remote: *session.remote(),
             remote_node: *session.remote_node(),
             attestation: session.remote_attestation().to_bytes(),
-            peer,
             outbound: session.is_initiator(),
-            relayed,
+            place,
         };
         let state = State {
             session,

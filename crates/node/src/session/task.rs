@@ -1,5 +1,6 @@
 //! The task behind each session, from the substream to the goodbye.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use tokio::task;
 use super::drive::drive;
 use super::handle::SessionHandle;
 use super::handshake::{self, Failure, FailureOf, Native};
-use super::shared::Shared;
+use super::shared::{Place, Shared};
 use crate::clock::Clock;
 use crate::swarm::{NEGOTIATION_TIMEOUT, OpenError, Substream};
 use crate::{NodeEvent, SessionClosed, SessionOpenError};
@@ -28,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) peer: PeerId,
     /// Whether the connection goes through a relay.
     pub(crate) relayed: bool,
+    /// Where its connection comes from or goes to; unknown through a relay.
+    pub(crate) host: Option<IpAddr>,
     pub(crate) notices: mpsc::Sender<Notice>,
     /// Becomes true when the node closes.
     pub(crate) stop: watch::Receiver<bool>,
@@ -91,7 +94,7 @@ pub(crate) async fn dial(
     };
     match result {
         Ok((io, session, frames)) => {
-            let shared = Arc::new(Shared::new(session, context.peer.clone(), context.relayed));
+            let shared = Arc::new(Shared::new(session, context.place()));
             let handle = SessionHandle::new(Arc::clone(&shared));
             context.authenticated().await;
             let _ = reply.send(Ok(handle));
@@ -133,7 +136,7 @@ pub(crate) async fn answer(
             return Outcome::Ended;
         }
     };
-    let shared = Arc::new(Shared::new(session, context.peer.clone(), context.relayed));
+    let shared = Arc::new(Shared::new(session, context.place()));
     let handle = SessionHandle::new(Arc::clone(&shared));
     context.authenticated().await;
     // The session runs while its owner is not ready to take it.
@@ -146,6 +149,14 @@ pub(crate) async fn answer(
 }
 
 impl Context {
+    fn place(&self) -> Place {
+        Place {
+            peer: self.peer.clone(),
+            relayed: self.relayed,
+            host: self.host,
+        }
+    }
+
     pub(crate) async fn authenticated(&self) {
         let _ = self.notices.send(Notice::Authenticated(task::id())).await;
     }
