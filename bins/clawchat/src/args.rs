@@ -283,6 +283,8 @@ pub(crate) enum DaemonCommand {
     Stop,
     /// What the daemon is doing
     Status,
+    /// What the daemon has counted; as text in the form Prometheus reads
+    Metrics,
     /// Read gateway-config.json again, without dropping a session
     Reload,
 }

@@ -54,6 +54,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Daemon(DaemonCommand::Start(args)) => daemon::start(context, &args),
         Command::Daemon(DaemonCommand::Stop) => daemon::stop(context),
         Command::Daemon(DaemonCommand::Status) => daemon::status(context),
+        Command::Daemon(DaemonCommand::Metrics) => daemon::metrics(context),
         Command::Daemon(DaemonCommand::Reload) => daemon::reload(context),
         Command::Service(command) => service::service(context, command),
         Command::Peers(command) => peers::peers(context, command),

@@ -15,7 +15,7 @@ pub(crate) use crate::human::services::{service_installed, service_status, servi
 pub(crate) use crate::human::time::{clock, date_time};
 pub(crate) use crate::human::views::{
     checks, connected, daemon_status, identities, identity, import_problems, inbound, initialized, line,
-    outbound, peer, receipt, started, status_word, up, whereabouts,
+    metrics, outbound, peer, receipt, started, status_word, up, whereabouts,
 };
 
 /// One line of text a stranger wrote, fit for a terminal: control characters become `·`.

@@ -184,6 +184,7 @@ fn perform(
         | Request::PeerResolve { .. }
         | Request::Connect { .. }
         | Request::Status
+        | Request::Metrics { .. }
         | Request::Multiaddrs
         | Request::Stop
         | Request::Reload
@@ -276,6 +277,7 @@ pub fn run_offline(home: &Home, call: Call) -> Result<Value, Failure> {
         | Request::PeerRemove { .. }
         | Request::PeerResolve { .. }
         | Request::Connect { .. }
+        | Request::Metrics { .. }
         | Request::Multiaddrs
         | Request::Reload
         | Request::InviteCreate { .. }

@@ -52,6 +52,11 @@ impl Hints {
             .collect()
     }
 
+    /// How many are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn learn(&self, principal: Principal, locators: Vec<Locator>, source: Principal) {
         let now = self.now();
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +84,10 @@ pub(crate) fn answer(gateway: &Gateway, request: Px1Request) {
             let session = gateway.sessions.first_with_gateway(request.peer());
             match timeout(SESSION_LIMIT, session).await {
                 Ok(links) => handle(&gateway, request, &links),
-                Err(_) => debug!(peer = %request.peer(), "PX-1 from a gateway without a session"),
+                Err(_) => {
+                    gateway.tally.hints.without_session.count();
+                    debug!(peer = %request.peer(), "PX-1 from a gateway without a session");
+                }
             }
         };
         stop.run_until_cancelled(handling).await;
@@ -126,12 +134,16 @@ fn ours(gateway: &Gateway, principal: &str, askers: &[Link]) -> Option<PeerInfo>
 
 /// Notes what a peer says about somebody else, or about itself.
 fn learn(gateway: &Gateway, peer: &PeerInfo, source: &Principal) {
+    let counts = &gateway.tally.hints;
     let Ok(principal) = peer.principal.parse::<Principal>() else {
+        counts.refused.count();
         return;
     };
     if principal.network() != source.network() || gateway.hosts.is_configured(&principal) {
+        counts.refused.count();
         return;
     }
+    counts.taken.count();
     gateway.hints.learn(principal, locators(peer), *source);
 }
 

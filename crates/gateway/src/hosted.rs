@@ -18,6 +18,7 @@ use crate::clock;
 use crate::delivery::Conversation;
 use crate::invite::Shown;
 use crate::invites::{Invites, InvitesFileError};
+use crate::metrics::Counter;
 use crate::peer_records::PeerRecords;
 use crate::receipts::Receipts;
 use crate::wake;
@@ -44,6 +45,26 @@ pub(crate) enum Event {
     Peer { principal: Principal, connected: bool },
 }
 
+/// Counts sent messages whose fate is settled, since the identity is served.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) delivered: Counter,
+    /// To peers that give no receipts.
+    pub(crate) sent: Counter,
+    pub(crate) failed: Counter,
+}
+
+impl Settled {
+    fn count(&self, status: OutboundStatus) {
+        match status {
+            OutboundStatus::Delivered => self.delivered.count(),
+            OutboundStatus::Sent => self.sent.count(),
+            OutboundStatus::Failed => self.failed.count(),
+            OutboundStatus::Pending => {}
+        }
+    }
+}
+
 /// A served identity.
 pub(crate) struct Hosted {
     principal: Principal,
@@ -64,6 +85,7 @@ pub(crate) struct Hosted {
     peers: PeerRecords,
     whereabouts: Arc<Whereabouts>,
     wakes: wake::Board,
+    settled: Settled,
     stop: CancellationToken,
 }
 
@@ -102,6 +124,7 @@ impl Hosted {
             peers,
             whereabouts,
             wakes: wake::Board::default(),
+            settled: Settled::default(),
             stop,
         })
     }
@@ -241,7 +264,15 @@ impl Hosted {
 
     /// Tells subscribers; nobody listening is fine.
     pub(crate) fn announce(&self, event: Event) {
+        if let Event::State { status, .. } = &event {
+            self.settled.count(*status);
+        }
         let _ = self.events.send(event);
+    }
+
+    /// How many messages came to an end.
+    pub(crate) fn settled(&self) -> &Settled {
+        &self.settled
     }
 
     /// Follows state and peer events.

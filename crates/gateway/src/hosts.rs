@@ -19,6 +19,7 @@ use crate::hosted::Hosted;
 use crate::import::Problem;
 use crate::invites::Door;
 use crate::link::{self, Link};
+use crate::metrics::Tally;
 
 /// Looked at by every session and every message, changed by the operator.
 pub(crate) struct Hosts {
@@ -26,6 +27,7 @@ pub(crate) struct Hosts {
     p2p_port: u16,
     /// The key of the gateway's node, which peers of ClawChat 1.0 want attested.
     gateway_key: NodeId,
+    tally: Arc<Tally>,
 }
 
 #[derive(Default)]
@@ -44,11 +46,12 @@ struct Inner {
 
 impl Hosts {
     /// Nobody served yet.
-    pub(crate) fn new(config: &GatewayConfig, p2p_port: u16, gateway_key: NodeId) -> Self {
+    pub(crate) fn new(config: &GatewayConfig, p2p_port: u16, gateway_key: NodeId, tally: Arc<Tally>) -> Self {
         let hosts = Self {
             inner: RwLock::default(),
             p2p_port,
             gateway_key,
+            tally,
         };
         hosts.configure(config);
         hosts
@@ -307,7 +310,20 @@ impl Gatekeeper for Hosts {
                 (Some(knock), Some(hosted)) => inner.opens(hosted, knock),
                 (Some(_) | None, _) => false,
             };
-            asked.filter(|_| !hidden || opens).cloned()
+            let doors = &self.tally.doors;
+            if knock.is_some() {
+                if opens {
+                    &doors.knocks_opened
+                } else {
+                    &doors.knocks_refused
+                }
+                .count();
+            }
+            let found = asked.filter(|_| !hidden || opens).cloned();
+            if found.is_none() {
+                doors.nobody.count();
+            }
+            found
         }?;
         hosted
             .credentials()
@@ -319,6 +335,7 @@ impl Gatekeeper for Hosts {
     fn admit(&self, local: &Principal, remote: &Principal, knock: Option<&[u8]>) -> Result<(), ErrorCode> {
         let inner = self.read();
         let Some(hosted) = inner.loaded.iter().find(|hosted| hosted.principal() == local) else {
+            self.tally.doors.not_allowed.count();
             return Err(ErrorCode::NotAllowed);
         };
         let knocked = !inner.is_kept_out(remote, local)
@@ -331,6 +348,7 @@ impl Gatekeeper for Hosts {
         if listed && (knocked || !stealth) {
             Ok(())
         } else {
+            self.tally.doors.not_allowed.count();
             Err(ErrorCode::NotAllowed)
         }
     }
@@ -341,6 +359,7 @@ impl Gate for Hosts {
     fn answer_as(&self, caller: &Principal) -> Result<Attestation<Verified>, ErrorCode> {
         if self.is_pinned(caller) {
             warn!(peer = %caller, "a peer that has spoken SNaP2P 2 before came over ClawChat 1.0 and was refused");
+            self.tally.doors.not_allowed.count();
             return Err(ErrorCode::VersionUnsupported);
         }
         let admitting = self.loaded().into_iter().find(|hosted| {
@@ -351,7 +370,10 @@ impl Gate for Hosts {
                     Verdict::Deliver { .. }
                 )
         });
-        let hosted = admitting.ok_or(ErrorCode::NotAllowed)?;
+        let Some(hosted) = admitting else {
+            self.tally.doors.not_allowed.count();
+            return Err(ErrorCode::NotAllowed);
+        };
         hosted.legacy_attestation(&self.gateway_key).map_err(|error| {
             error!(identity = %hosted.principal(), %error, "cannot prove who we are");
             ErrorCode::NotAllowed
@@ -462,7 +484,7 @@ mod tests {
         ];
         let config = json!({ "version": 1, "p2pPort": 9000, "identities": identities });
         let config = GatewayConfig::parse(config.to_string().as_bytes()).unwrap();
-        let hosts = Hosts::new(&config, 9000, first.node_key().node_id());
+        let hosts = Hosts::new(&config, 9000, first.node_key().node_id(), Arc::default());
         hosts.set_not_loaded(first.principal().to_string(), "no password".to_owned());
         let principal = first.principal().to_string();
         for name in ["first", principal.as_str()] {

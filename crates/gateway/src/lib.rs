@@ -24,6 +24,7 @@ mod invite;
 mod invites;
 mod legacy_ids;
 mod link;
+mod metrics;
 mod nearer;
 mod peer_records;
 mod peering;

@@ -277,6 +277,7 @@ async fn accept_streams(gateway: &Gateway, hosted: &Arc<Hosted>, session: &Sessi
             ));
         } else {
             debug!(peer = %session.remote(), label = inbound.label(), "a stream was refused");
+            gateway.tally.streams_refused.count();
             inbound.refuse(ErrorCode::StreamRefused);
         }
     }

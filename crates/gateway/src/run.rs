@@ -9,6 +9,7 @@ use clawchat_identity::Identity;
 use clawchat_ipc::{BindError, CLOSE_LIMIT, ErrorCode, Failure, Secret, Server};
 use clawchat_node::{Legacy, Limits, NatConfig, Node, NodeConfig, NodeEvent, RelayServe};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::addresses;
 use crate::api::Api;
+use crate::clock;
 use crate::config::{ConfigError, ConfiguredLimits, GatewayConfig, NatSettings, ServeRelay};
 use crate::contacts;
 use crate::delivery::LongMessages;
@@ -25,6 +27,7 @@ use crate::home::{Home, PidFile, Purpose};
 use crate::hosted::{HostError, Hosted};
 use crate::hosting::{self, OpenStore, Owned};
 use crate::hosts::{Hosts, legacy_policy};
+use crate::metrics::{self, Tally};
 use crate::peering;
 use crate::sessions::Sessions;
 use crate::setup::{self, Unsealed};
@@ -69,6 +72,8 @@ pub struct Gateway {
     shared: crate::shared::Gateway,
     server: Server,
     events: mpsc::Receiver<NodeEvent>,
+    /// Where metrics are served, if anywhere.
+    metrics: Option<TcpListener>,
     _pid_file: PidFile,
 }
 
@@ -123,7 +128,8 @@ impl Gateway {
         else {
             return Err(Failure::new(ErrorCode::NoSuchIdentity, "no identity can be loaded").into());
         };
-        let hosts = Arc::new(Hosts::new(&config, port, key.node_id()));
+        let tally = Arc::new(Tally::default());
+        let hosts = Arc::new(Hosts::new(&config, port, key.node_id(), Arc::clone(&tally)));
         let stop = CancellationToken::new();
         let mut hosted = Vec::new();
         let mut only_room_is_missing = not_loaded.is_empty();
@@ -170,6 +176,10 @@ impl Gateway {
             Failure::new(ErrorCode::Network, error.to_string())
                 .with_hint("choose another port with --port, or with \"p2pPort\" in gateway-config.json")
         })?;
+        let metrics = match config.metrics().listen {
+            Some(address) => Some(metrics::bind(address).await?),
+            None => None,
+        };
         let server = Server::bind(&socket).map_err(|error| no_socket(&error))?;
         let shared = Arc::new(Shared {
             home,
@@ -181,6 +191,8 @@ impl Gateway {
             dialable: Dialable::default(),
             wakes: wake::Settings::new(&config, openclaw_wake),
             long_messages: LongMessages::default(),
+            tally,
+            started_at: clock::now(),
             tasks: TaskTracker::new(),
             stop,
             stop_requested: CancellationToken::new(),
@@ -193,6 +205,7 @@ impl Gateway {
             shared,
             server,
             events,
+            metrics,
             _pid_file: pid_file,
         })
     }
@@ -228,8 +241,12 @@ impl Gateway {
             shared,
             server,
             events,
+            metrics,
             _pid_file,
         } = self;
+        if let Some(listener) = metrics {
+            shared.tasks.spawn(metrics::serve(Arc::clone(&shared), listener));
+        }
         shared.tasks.spawn(peering::run(Arc::clone(&shared), events));
         shared.tasks.spawn(contacts::keep(Arc::clone(&shared)));
         shared.tasks.spawn(follow(Arc::clone(&shared), reloads));

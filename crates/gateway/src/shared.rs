@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clawchat_node::Node;
+use clawchat_types::UnixMillis;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,6 +13,7 @@ use crate::hints::Hints;
 use crate::home::Home;
 use crate::hosting::Owned;
 use crate::hosts::Hosts;
+use crate::metrics::Tally;
 use crate::sessions::Sessions;
 use crate::wake;
 use crate::whereabouts::Dialable;
@@ -36,6 +38,10 @@ pub(crate) struct Shared {
     pub(crate) dialable: Dialable,
     /// Memory for long messages while they arrive.
     pub(crate) long_messages: LongMessages,
+    /// Counts what happens.
+    pub(crate) tally: Arc<Tally>,
+    /// When the gateway started.
+    pub(crate) started_at: UnixMillis,
     /// Every task of the gateway, so that stopping can wait for them.
     pub(crate) tasks: TaskTracker,
     /// Ends when the gateway stops.

@@ -167,6 +167,11 @@ requests! {
     };
     /// `status`: how the daemon is.
     Status = "status";
+    /// `metrics`: what the daemon counts.
+    Metrics = "metrics" {
+        /// As one text in the form Prometheus reads, instead of a list.
+        text / "text": bool,
+    };
     /// `multiaddrs`: the daemon's own addresses.
     Multiaddrs = "multiaddrs";
     /// `stop`: ends the daemon.
@@ -300,6 +305,7 @@ impl Request {
             | Self::PeerResolve { .. }
             | Self::Connect { .. }
             | Self::Status
+            | Self::Metrics { .. }
             | Self::Multiaddrs
             | Self::Stop
             | Self::Reload

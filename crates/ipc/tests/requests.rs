@@ -167,6 +167,10 @@ fn administration() -> Vec<(Request, Value)> {
             json!({"cmd": "connect", "multiaddr": "/x"}),
         ),
         (Request::Status, json!({"cmd": "status"})),
+        (
+            Request::Metrics { text: true },
+            json!({"cmd": "metrics", "text": true}),
+        ),
         (Request::Multiaddrs, json!({"cmd": "multiaddrs"})),
         (Request::Stop, json!({"cmd": "stop"})),
         (Request::Reload, json!({"cmd": "reload"})),

@@ -99,6 +99,14 @@ impl<S: Backend> Group<S> {
         result.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Requests that wait for the thread.
+    pub(crate) fn waiting(&self) -> usize {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue
+            .as_ref()
+            .map_or(0, |sender| sender.max_capacity() - sender.capacity())
+    }
+
     /// Takes no more writes, finishes those queued, and closes the store.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let sender = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();

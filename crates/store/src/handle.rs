@@ -66,6 +66,13 @@ impl StoreHandle {
         self.0.submit_all(writes).await
     }
 
+    /// Requests that wait for the writer thread, at most [`QUEUE_REQUESTS`](crate::QUEUE_REQUESTS); 0 after
+    /// [`close`](Self::close).
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.waiting()
+    }
+
     /// Takes no more writes, finishes those queued, and closes the store. Closing twice is fine.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `daemon start|stop|status|reload`.
+//! `daemon start|stop|status|metrics|reload`.
 
 use std::fs;
 use std::path::Path;
@@ -70,6 +70,13 @@ pub(super) fn status(context: &Context) -> Outcome {
         None => json!({"running": false}),
     };
     context.screen.answer(&answer, human::daemon_status)
+}
+
+/// `daemon metrics`.
+pub(super) fn metrics(context: &Context) -> Outcome {
+    let text = context.screen.is_text();
+    let answer = context.link()?.call(None, Request::Metrics { text })?;
+    context.screen.answer(&answer, human::metrics)
 }
 
 /// `daemon reload`.

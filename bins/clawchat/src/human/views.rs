@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{clean, clock, columns, date_time, indented};
+use super::{clean, clean_lines, clock, columns, date_time, indented};
 
 /// What a nickname-less or unknown thing is shown as.
 const NOTHING: &str = "-";
@@ -260,6 +260,12 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
     }
     wakes(&mut rows, answer.get("wake").unwrap_or(&Value::Null));
     format!("The daemon is running.\n{}", columns(&rows))
+}
+
+/// What the daemon has counted, in the daemon's words.
+pub(crate) fn metrics(answer: &Value) -> String {
+    let text = answer.get("text").and_then(Value::as_str).unwrap_or_default();
+    clean_lines(text).into_owned()
 }
 
 /// What could not be taken over from the TypeScript version, if a status or a `started` event tells of any: a sentence

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::addresses;
 use crate::hosted::Hosted;
+use crate::metrics;
 use crate::shared::Gateway;
 
 /// The daemon's side of the socket.
@@ -150,6 +151,15 @@ impl Api {
                 .into(),
             Request::Connect { multiaddr } => self.connect(&self.acting(who)?, &multiaddr).await?.into(),
             Request::Status => self.status(who)?.into(),
+            Request::Metrics { text } => {
+                let page = metrics::gather(&self.gateway).await?;
+                if text {
+                    json!({ "text": page.to_text() })
+                } else {
+                    json!({ "metrics": page.to_json() })
+                }
+                .into()
+            }
             Request::Multiaddrs => json!(addresses::of(&self.gateway.node)).into(),
             Request::Stop => {
                 self.gateway.stop_requested.cancel();

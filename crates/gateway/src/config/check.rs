@@ -8,6 +8,7 @@ use clawchat_types::{Nick, NickError};
 use serde_json::{Map, Value};
 
 use super::document::{key, shown};
+use super::metrics::{MetricsSettings, metrics};
 use super::nat::{NatSettings, nat};
 use super::place::{KeyPath, line_of};
 use super::wake::{WakeConfig, wake};
@@ -125,6 +126,7 @@ fn check(value: Value) -> Result<GatewayConfig, Problem> {
         legacy_peers: own.legacy_peers,
         wake: own.wake,
         nat: own.nat,
+        metrics: own.metrics,
         warnings,
     })
 }
@@ -282,6 +284,7 @@ struct OwnKeys {
     legacy_peers: LegacyPeers,
     wake: WakeConfig,
     nat: NatSettings,
+    metrics: MetricsSettings,
 }
 
 /// Checks the keys that only we have, and puts those of identities into `identities`.
@@ -296,6 +299,7 @@ fn own_keys(
     let legacy_peers = legacy_peers(root, document)?;
     let wake = wake(root, document, &WakeConfig::default(), warnings)?;
     let nat = nat(root, document, visibility == Visibility::Stealth, warnings)?;
+    let metrics = metrics(root, document, warnings)?;
     let entries = document.get(key::IDENTITIES).and_then(Value::as_array);
     for (index, (entry, identity)) in entries.into_iter().flatten().zip(identities).enumerate() {
         let at = root.key(key::IDENTITIES).index(index);
@@ -317,6 +321,7 @@ fn own_keys(
         legacy_peers,
         wake,
         nat,
+        metrics,
     })
 }
 

@@ -8,13 +8,15 @@
 //! accepts and we cannot use (a principal that is not an address, a nickname beyond 64 characters, a port with
 //! a fraction, an identity of the other network) is kept in the file and reported by
 //! [`GatewayConfig::warnings`]. On top of its keys there are ours, all optional: `visibility` and `wake` (whole
-//! gateway and per identity), `limits`, `legacyPeers`, `relay`, `relays`, `nat`, and per identity `deniedPeers`:
+//! gateway and per identity), `limits`, `legacyPeers`, `relay`, `relays`, `nat`, `metrics`,
+//! and per identity `deniedPeers`:
 //!
 //! ```json
 //! "legacyPeers": "bound",
 //! "relay": { "serve": "contacts" },
 //! "relays": ["/ip4/198.51.100.7/tcp/9000/p2p/12D3KooW…"],
 //! "nat": { "mdns": true, "upnp": true, "autonat": true, "holePunching": true, "external": ["/ip4/203.0.113.5/tcp/9000"] },
+//! "metrics": { "listen": "127.0.0.1:9464" },
 //! "wake": {
 //!   "urgentFrom": "peers",
 //!   "openclaw": "/opt/openclaw/bin/openclaw",
@@ -26,11 +28,13 @@
 //! `legacyPeers` is [`LegacyPeers`]: "bound" (default), "unbound" or "off". `wake` is [`WakeConfig`]: `urgentFrom` is
 //! "peers" (default), "anyone", "nobody" or an array of principals; `openclaw`, `command` and `webhook` (with `url`
 //! and `token` or `tokenFile`) are absent by default. In an identity's entry, `wake` replaces what it names for that
-//! identity, and `null` takes it away. `relay`, `relays` and `nat` are [`NatSettings`].
+//! identity, and `null` takes it away. `relay`, `relays` and `nat` are [`NatSettings`], `metrics` is
+//! [`MetricsSettings`] (docs/METRICS.md).
 
 mod check;
 mod document;
 mod edit;
+mod metrics;
 mod nat;
 mod place;
 mod wake;
@@ -44,6 +48,7 @@ use serde_json::{Map, Value};
 use crate::home::{self, Home, HomeError, HomeLock};
 
 pub use self::edit::{EditError, NewIdentity};
+pub use self::metrics::MetricsSettings;
 pub use self::nat::{MAX_NAT_ADDRESSES, NatSettings, ServeRelay};
 pub use self::place::{KeyPath, Step};
 pub(crate) use self::wake::is_token;
@@ -69,6 +74,7 @@ pub struct GatewayConfig {
     legacy_peers: LegacyPeers,
     wake: WakeConfig,
     nat: NatSettings,
+    metrics: MetricsSettings,
     warnings: Vec<String>,
 }
 
@@ -83,6 +89,7 @@ impl fmt::Debug for GatewayConfig {
             .field("legacy_peers", &self.legacy_peers)
             .field("wake", &self.wake)
             .field("nat", &self.nat)
+            .field("metrics", &self.metrics)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
@@ -165,6 +172,12 @@ impl GatewayConfig {
     #[must_use]
     pub fn nat(&self) -> &NatSettings {
         &self.nat
+    }
+
+    /// The `metrics` of the file. Default: served nowhere.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSettings {
+        self.metrics
     }
 
     /// What is accepted in the file but not used, or not as written: one sentence each.

@@ -32,6 +32,13 @@ const LONG_MESSAGE_LIMIT: Duration = Duration::from_secs(120);
 /// The places for long messages. One per gateway.
 pub(crate) struct LongMessages(Semaphore);
 
+impl LongMessages {
+    /// How many arrive at the moment.
+    pub(crate) fn arriving(&self) -> usize {
+        LONG_MESSAGES.saturating_sub(self.0.available_permits())
+    }
+}
+
 impl Default for LongMessages {
     fn default() -> Self {
         Self(Semaphore::new(LONG_MESSAGES))
@@ -57,6 +64,7 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
         invalid += store_arrived(gateway, hosted, session, &mut receiver).await;
         if invalid > MAX_INVALID {
             warn!(peer = %session.remote(), "a peer sends one invalid message after the other");
+            gateway.tally.chat_broken.count();
             session.close(ErrorCode::ProtocolViolation);
             return;
         }
@@ -84,6 +92,7 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
                 Ok(next) => next,
                 Err(_) => {
                     warn!(peer = %session.remote(), "a message takes too long to arrive");
+                    gateway.tally.chat_broken.count();
                     writer.reset(ErrorCode::Timeout);
                     return;
                 }
@@ -116,6 +125,7 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
         };
         if let Some(error) = broken {
             warn!(peer = %session.remote(), %error, "a peer broke the chat protocol");
+            gateway.tally.chat_broken.count();
             store_arrived(gateway, hosted, session, &mut receiver).await;
             writer.reset(ErrorCode::ProtocolViolation);
             return;
@@ -140,10 +150,12 @@ async fn store_arrived(
                 writes.push(write);
             }
             Ok(Checked::Known) => {
+                gateway.tally.letters.known.count();
                 receiver.decide(number, Decision::Stored);
             }
             Err(code) => {
                 invalid += usize::from(code == NackCode::Invalid);
+                gateway.tally.letters.refused(code);
                 debug!(peer = %session.remote(), ?code, "a message was refused");
                 // Who is served changes: the sender may find the recipient here, or elsewhere, another time.
                 let retryable = code == NackCode::UnknownRecipient;
@@ -156,12 +168,14 @@ async fn store_arrived(
     }
     match hosted.append(&gateway.tasks, writes).await {
         Ok(()) => {
+            gateway.tally.letters.stored.add(numbers.len());
             for number in numbers {
                 receiver.decide(number, Decision::Stored);
             }
         }
         Err(error) => {
             warn!(identity = %hosted.principal(), %error, "cannot store arriving messages");
+            gateway.tally.letters.not_stored.count();
             let code = match error {
                 StoreError::StorageFull { .. } => NackCode::StorageFull,
                 _ => NackCode::Busy,

@@ -39,9 +39,11 @@ pub(crate) async fn receive(gateway: Gateway, hosted: Arc<Hosted>, session: Lega
 /// Writes them into the inbox, however long that takes.
 async fn store(gateway: &Gateway, hosted: &Arc<Hosted>, writes: Vec<Write>) {
     while let Err(error) = hosted.append(&gateway.tasks, writes.clone()).await {
+        gateway.tally.letters.not_stored.count();
         warn!(identity = %hosted.principal(), %error, "cannot store messages of a ClawChat 1.0 peer; they wait");
         tokio::time::sleep(STORE_AGAIN_AFTER).await;
     }
+    gateway.tally.letters.stored.add(writes.len());
 }
 
 /// What is stored of a message, if it is admitted by the access list as it is now. There is no way to tell the sender
@@ -50,6 +52,7 @@ fn check(gateway: &Gateway, session: &LegacySession, chat: ChatMessage) -> Optio
     let (from, to) = (*session.remote(), *session.local());
     if let Verdict::Refuse(refusal) = gateway.hosts.inbound_verdict(&from, &to) {
         debug!(peer = %from, %refusal, "a message was dropped");
+        gateway.tally.letters.not_allowed.count();
         return None;
     }
     let now = clock::now();
@@ -57,6 +60,7 @@ fn check(gateway: &Gateway, session: &LegacySession, chat: ChatMessage) -> Optio
         Ok(content) => content,
         Err(error) => {
             warn!(peer = %from, %error, "a message was dropped");
+            gateway.tally.letters.invalid.count();
             return None;
         }
     };

@@ -22,6 +22,15 @@ type Pair = (Principal, Principal);
 /// Sessions a pair may have at a time. More than two only a misbehaving peer opens; each may hold streams.
 const MAX_SESSIONS_OF_PAIR: usize = 4;
 
+/// Open sessions, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) native: u64,
+    pub(crate) legacy: u64,
+    /// Of both, with peers that were no contacts when they came.
+    pub(crate) strangers: u64,
+}
+
 /// Every open session of this gateway, by pair of identities. Usually one each; two for a moment when both
 /// sides dial at once.
 #[derive(Default)]
@@ -53,6 +62,22 @@ impl Sessions {
             .collect();
         peers.sort_unstable();
         peers
+    }
+
+    /// How many there are.
+    pub(crate) fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        for link in lock(&self.open)
+            .values()
+            .flatten()
+            .filter(|link| !link.is_closed())
+        {
+            match link {
+                Link::Native(_) => figures.native += 1,
+                Link::Legacy(_) => figures.legacy += 1,
+            }
+        }
+        figures
     }
 
     /// Every session, for closing those a changed rule no longer admits.

@@ -31,6 +31,13 @@ impl Board {
         change(self.lock().entry(way).or_default());
     }
 
+    /// How many tries worked, and how many did not.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let ways = self.lock();
+        let total = |count: fn(&Tally) -> u64| ways.values().map(count).sum::<u64>();
+        (total(|tally| tally.sent), total(|tally| tally.failed))
+    }
+
     /// `{"sent","failed","lastError"?,"paused":[{"peer","until","way"}],"ways":{"openclaw":{"sent","failed",
     /// "lastError"?,"retryAt"?},…}}`: totals, and the same for every way that is on.
     pub(crate) fn to_json(&self) -> Value {

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use clawchat_px1::DialGuard;
+use clawchat_px1::{DialGuard, Held};
 use clawchat_types::{Locator, Moment, Principal};
 use tokio::time::Instant;
 
@@ -16,13 +16,28 @@ use crate::clock;
 #[derive(Debug)]
 pub(crate) struct Dialable {
     guard: Mutex<DialGuard>,
+    held: Mutex<HeldBack>,
     started: Instant,
+}
+
+/// Addresses that were not dialed, by the reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeldBack {
+    /// It is one of this machine or of a private network that is not ours, or a name.
+    pub(crate) private: u64,
+    /// The host was dialed too often for principals that were never met there.
+    pub(crate) host: u64,
+    /// The principal's addresses were dialed too often.
+    pub(crate) principal: u64,
+    /// It failed a short while ago.
+    pub(crate) resting: u64,
 }
 
 impl Default for Dialable {
     fn default() -> Self {
         Self {
             guard: Mutex::default(),
+            held: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -31,8 +46,11 @@ impl Default for Dialable {
 impl Dialable {
     /// Those of the addresses for `principal` that may be dialed now, given the addresses we listen on.
     pub(crate) fn among(&self, principal: &Principal, told: Vec<Locator>, ours: &[Locator]) -> Vec<Locator> {
+        let count = told.len();
         let mut told = told;
         told.retain(|locator| may_be_dialed(locator, ours));
+        let private = count - told.len();
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).private += private as u64;
         self.now(principal, told)
     }
 
@@ -49,10 +67,23 @@ impl Dialable {
     /// somebody else's, and come in the name of many.
     pub(crate) fn now(&self, principal: &Principal, kept: Vec<Locator>) -> Vec<Locator> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.moment();
-        kept.into_iter()
-            .filter(|locator| guard.admit(principal, locator, now).is_ok())
-            .collect()
+        let mut admitted = Vec::new();
+        for locator in kept {
+            match guard.admit(principal, &locator, now) {
+                Ok(()) => admitted.push(locator),
+                Err(Held::Host(_)) => held.host += 1,
+                Err(Held::Principal(_)) => held.principal += 1,
+                Err(Held::Resting(_)) => held.resting += 1,
+            }
+        }
+        admitted
+    }
+
+    /// How many addresses were not dialed so far.
+    pub(crate) fn held(&self) -> HeldBack {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The principal proved itself at this address. About others that stood beside it that says nothing.

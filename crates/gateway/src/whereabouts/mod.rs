@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clawchat_node::{SessionHandle, Stream};
-use clawchat_px1::{BookConfig, Card, Exchange, Output, RESOLVE_WITHIN, Unverified, Visibility};
+use clawchat_px1::{BookConfig, Card, Counters, Exchange, Output, RESOLVE_WITHIN, Unverified, Visibility};
 use clawchat_snap2p::px1::Message;
 use clawchat_types::{Locator, Moment, Principal};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -25,6 +25,7 @@ pub(crate) use self::cards::facts;
 pub(crate) use self::dialable::Dialable;
 use crate::delivery::hurry;
 use crate::hosted::Hosted;
+use crate::metrics::Counter;
 use crate::shared::Gateway;
 use crate::{aliases, clock};
 
@@ -43,7 +44,20 @@ pub(crate) struct Whereabouts {
     voices: Mutex<HashMap<Principal, Voice>>,
     /// Who waits for the end of a search. As many as there are conversations and requests.
     searches: Mutex<HashMap<Principal, Vec<Waiting>>>,
+    /// Streams broken off because what came over them was no PX-1.
+    malformed: Counter,
     started: Instant,
+}
+
+/// How an exchange stands, in numbers.
+pub(crate) struct Figures {
+    /// Cards in the book.
+    pub(crate) cards: u64,
+    /// Memory of the book, in bytes.
+    pub(crate) bytes: u64,
+    pub(crate) counters: Counters,
+    /// Streams that were no PX-1.
+    pub(crate) malformed: u64,
 }
 
 /// Where somebody waits for the end of a search.
@@ -67,6 +81,7 @@ impl Whereabouts {
             changed: Notify::new(),
             voices: Mutex::default(),
             searches: Mutex::default(),
+            malformed: Counter::default(),
             started: Instant::now(),
         }
     }
@@ -154,6 +169,17 @@ impl Whereabouts {
     /// Our addresses may have changed, or the rules.
     pub(crate) fn look_again(&self) {
         self.changed.notify_one();
+    }
+
+    /// Counts for metrics.
+    pub(crate) fn figures(&self) -> Figures {
+        let exchange = lock(&self.exchange);
+        Figures {
+            cards: exchange.book().len() as u64,
+            bytes: exchange.book().memory() as u64,
+            counters: exchange.counters(),
+            malformed: self.malformed.get(),
+        }
     }
 
     /// Counts for `status`.

@@ -112,6 +112,7 @@ async fn converse(
         // The session is about more than addresses: it stays.
         Some(Err(error)) => {
             debug!(peer = %session.remote(), %error, "a peer broke the exchange of addresses");
+            whereabouts.malformed.count();
             writer.reset(ErrorCode::ProtocolViolation);
         }
     }

@@ -161,6 +161,32 @@ impl Caller {
         }
     }
 
+    /// What the gateway has counted: the sample of a metric with this word in its label, or the one without a label.
+    pub(crate) async fn metric(&self, name: &str, word: &str) -> u64 {
+        let answer = self.ok(json!({ "cmd": "metrics" })).await;
+        let metrics = list(answer["metrics"].clone());
+        let metric = metrics.into_iter().find(|metric| metric["name"] == name);
+        let samples = list(metric.expect("a metric of that name")["samples"].clone());
+        let labelled = |sample: &Value| match sample["labels"].as_object() {
+            Some(labels) => labels.values().any(|value| value == word),
+            None => word.is_empty(),
+        };
+        let sample = samples
+            .into_iter()
+            .find(labelled)
+            .expect("a sample of that label");
+        sample["value"].as_u64().unwrap()
+    }
+
+    /// Waits until the gateway has counted at least so many.
+    pub(crate) async fn counted(&self, name: &str, word: &str, least: u64) -> u64 {
+        eventually(&format!("{least} of {name} {word}"), async || {
+            let count = self.metric(name, word).await;
+            (count >= least).then_some(count)
+        })
+        .await
+    }
+
     /// The peers this identity has a session with.
     pub(crate) async fn connected(&self) -> Vec<String> {
         let status = self.ok(json!({ "cmd": "status" })).await;

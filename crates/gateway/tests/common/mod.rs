@@ -259,7 +259,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 /// A port P with P, P/udp and P+1 free at the moment, and given to no other gateway of this process.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let spread = u16::try_from(std::process::id() % 10_000).unwrap() * 2;
     for _ in 0..1000 {

@@ -7,6 +7,7 @@ mod contents;
 mod disk;
 mod invites;
 mod legacy;
+mod metrics;
 mod reading;
 mod relays;
 mod restarts;
