@@ -11,7 +11,9 @@ use clawchat_node::{
 use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent, ChatSender, SignedEnvelope, seal_envelope};
 use clawchat_snap2p::clawchat1;
 use clawchat_testkit::{Person, SeededRng, attestation_from};
-use clawchat_types::{Content, Locator, Message, MessageId, PeerId, Principal, UnixMillis, UnixSeconds};
+use clawchat_types::{
+    Content, InviteToken, Locator, Message, MessageId, PeerId, Principal, UnixMillis, UnixSeconds,
+};
 use tokio::sync::mpsc;
 
 use super::{Gate, within};
@@ -80,6 +82,17 @@ impl Rogue {
                 .open_session(peer, self.credentials.clone(), Some(target.principal()), None),
         )
         .await
+    }
+
+    /// The same for any principal, knocking first if there is something to knock with.
+    pub(crate) async fn ask_for(
+        &self,
+        peer: &PeerId,
+        target: Principal,
+        knock: Option<InviteToken>,
+    ) -> Result<SessionHandle, SessionOpenError> {
+        let credentials = self.credentials.clone();
+        within(self.node.open_session(peer, credentials, Some(target), knock)).await
     }
 
     /// Dials and opens a session the way of ClawChat 1.0.

@@ -6,5 +6,7 @@ mod common;
 mod crowds;
 mod letters;
 mod receivers;
+mod stealth;
 mod streams;
+mod victims;
 mod whereabouts;

@@ -14,13 +14,13 @@ use tokio::net::TcpListener;
 
 use crate::common::{Gate, Rogue, eventually, within};
 
-fn now() -> UnixSeconds {
+pub(crate) fn now() -> UnixSeconds {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     UnixSeconds(i64::try_from(since.as_secs()).unwrap())
 }
 
 /// A public card of somebody, as of a moment, with these addresses.
-fn card(identity: &Identity, at: UnixSeconds, addresses: &[&str]) -> Vec<u8> {
+pub(crate) fn card(identity: &Identity, at: UnixSeconds, addresses: &[&str]) -> Vec<u8> {
     let details = CardDetails {
         locators: addresses
             .iter()
@@ -40,13 +40,13 @@ fn card(identity: &Identity, at: UnixSeconds, addresses: &[&str]) -> Vec<u8> {
     card.unwrap().to_bytes()
 }
 
-fn push(cards: Vec<Vec<u8>>) -> Message {
+pub(crate) fn push(cards: Vec<Vec<u8>>) -> Message {
     Message::Push {
         cards: cards.into_iter().map(Arc::from).collect(),
     }
 }
 
-async fn say(stream: &mut Stream, message: &Message) -> bool {
+pub(crate) async fn say(stream: &mut Stream, message: &Message) -> bool {
     within(stream.write_all(encode(message).unwrap().into()))
         .await
         .is_ok()
@@ -64,7 +64,7 @@ async fn resolved(gate: &Gate, principal: &Principal) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_cards_that_hold_are_believed() {
-    let gate = Gate::of(&[Bob]).await;
+    let (gate, honest) = tokio::join!(Gate::of(&[Bob]), Gate::of(&[Alice]));
     let rogue = Rogue::new(Dave.identity()).await;
     let session = rogue.session(&gate, Bob).await;
     let mut stream = within(session.open_stream(PX1_LABEL)).await.unwrap();
@@ -108,9 +108,47 @@ async fn only_cards_that_hold_are_believed() {
     );
     assert_eq!(resolved(&gate, &Carol.principal()).await, Value::Null);
     assert!(px1(&gate).await["forged"].as_u64().unwrap() >= 5);
+    let bob = gate.caller(Bob);
+    let cards = "clawchat_px1_cards_received_total";
+    // Forged, from the future, of the other network, over, and none.
+    assert_eq!(bob.metric(cards, "invalid").await, 5);
+    assert_eq!(bob.metric(cards, "own").await, 1);
+    assert_eq!(bob.metric(cards, "new").await, 1);
     // Nobody got into the peer list by being talked about.
     let peers = gate.caller(Bob).ok(json!({ "cmd": "peers" })).await;
     assert_eq!(peers.as_array().unwrap().len(), 1, "{peers}");
+    honest.caller(Alice).knows(Bob, &gate).await;
+    honest.caller(Alice).deliver(Bob.principal(), "honest").await;
+    assert_eq!(bob.texts().await, ["honest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_with_ten_thousand_addresses_ends_the_session_that_brings_it_and_no_other() {
+    let (gate, honest) = tokio::join!(Gate::of(&[Bob]), Gate::of(&[Alice]));
+    let (alice, bob) = (honest.caller(Alice), gate.caller(Bob));
+    alice.knows(Bob, &gate).await;
+    alice.deliver(Bob.principal(), "before").await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&gate, Bob).await;
+    let mut stream = within(session.open_stream(PX1_LABEL)).await.unwrap();
+    // Such a card is longer than any message may be, so it is not even read.
+    let address = "/ip4/203.0.113.1/tcp/9000";
+    let card = card(&Carol.identity(), now(), &[address]);
+    let at = card
+        .windows(address.len())
+        .position(|window| window == address.as_bytes());
+    let mut card = card;
+    card.splice(at.unwrap()..at.unwrap(), address.repeat(9_999).into_bytes());
+    let length = u32::try_from(card.len()).unwrap().to_be_bytes();
+    // It may be broken off before all of it is written.
+    let _ = within(stream.write_all([length.to_vec(), card].concat().into())).await;
+    within(session.closed()).await;
+    bob.counted("clawchat_px1_dropped_total", "malformed", 1).await;
+    assert_eq!(px1(&gate).await["cards"], 1, "the honest one's own");
+    alice.deliver(Bob.principal(), "after").await;
+    assert_eq!(bob.texts().await, ["before", "after"]);
+    // Whoever did that may come back.
+    assert!(!rogue.session(&gate, Bob).await.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,6 +175,10 @@ async fn nobody_is_dialed_on_this_machine_because_a_stranger_says_so() {
     .await;
     let knock = tokio::time::timeout(Duration::from_millis(1), victim.accept()).await;
     assert!(knock.is_err(), "the victim was dialed");
+    assert!(bob.metric("clawchat_dials_held_total", "private").await >= 1);
+    let honest = Gate::of(&[Alice]).await;
+    honest.caller(Alice).knows(Bob, &gate).await;
+    honest.caller(Alice).deliver(Bob.principal(), "honest").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,5 +244,15 @@ async fn floods_of_questions_and_cards_cost_nobody_else_anything() {
     session.close(clawchat_node::ErrorCode::NoError);
     let answers = within(answers).await.unwrap();
     assert!(answers < 300, "{answers} answers to a flood");
+    let bob = gate.caller(Bob);
+    let questions = bob.metric("clawchat_px1_received_total", "question").await;
+    let dropped = bob
+        .metric("clawchat_px1_dropped_total", "questions_too_often")
+        .await;
+    assert!(
+        questions > 100 && dropped >= questions - answers - 1,
+        "{dropped} of {questions}"
+    );
+    assert!(bob.metric("clawchat_px1_dropped_total", "pushes_too_often").await > 100);
     assert_eq!(gate.caller(Bob).texts().await.len(), 20);
 }

@@ -190,6 +190,28 @@ fn cards_are_bounded() {
     }
 }
 
+/// Its owner may sign anything; what is read is bounded all the same.
+#[test]
+fn a_card_with_too_many_addresses_is_none_however_well_it_is_signed() {
+    let body: cbor2::Value = cbor2::from_slice(&card().body).unwrap();
+    let with = |count: usize| {
+        let mut fields = body.clone().into_map().unwrap();
+        for (key, value) in &mut fields {
+            if key.as_text() == Some("loc") {
+                let address: cbor2::Value = "/ip4/192.0.2.1/tcp/9000".into();
+                *value = cbor2::Value::Array(vec![address; count]);
+            }
+        }
+        ContactCard::from_bytes(&signed_by_alice(cbor::to_canonical(&cbor2::Value::Map(fields))))
+    };
+    assert!(with(MAX_CARD_LOCATORS).is_ok());
+    assert_eq!(with(MAX_CARD_LOCATORS + 1), Err(CardError::Entries));
+    assert!(
+        matches!(with(10_000), Err(CardError::Encoding(_))),
+        "longer than any card"
+    );
+}
+
 #[test]
 fn the_card_issued_later_counts() {
     let at = |seconds| {

@@ -1,0 +1,149 @@
+//! Strangers that look for an identity that does not want to be found.
+
+use std::time::{Duration, Instant};
+
+use clawchat_node::{ErrorCode, SessionOpenError};
+use clawchat_testkit::Person::{Alice, Bob, Carol, Dave};
+use clawchat_testkit::stranger;
+use clawchat_types::{InviteToken, PeerId, Principal};
+use serde_json::json;
+
+use crate::common::{Gate, Rogue};
+
+/// How far the medians of two kinds of question may be apart, as a factor. An X25519 agreement or a signature, made for
+/// one of them alone, is beyond it.
+const FACTOR: f64 = 1.5;
+/// Questions of each kind in one measurement, taken in turns.
+const ROUNDS: usize = 120;
+/// Measurements, at most: chance does not repeat itself, a difference that is there does.
+const MEASUREMENTS: usize = 4;
+
+/// Bob is hidden, Carol beside him is not.
+async fn gate() -> Gate {
+    let mut gate = Gate::set_up(&[Carol, Bob]);
+    gate.edit(|config| config["identities"][1]["visibility"] = json!("stealth"));
+    gate.start().await;
+    gate
+}
+
+/// One kind of question.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    target: Principal,
+    knock: Option<InviteToken>,
+}
+
+impl Question {
+    /// Asks once. The answer is the same for all; how long did it take?
+    async fn ask(&self, rogue: &Rogue, peer: &PeerId) -> Duration {
+        let start = Instant::now();
+        let refused = rogue.ask_for(peer, self.target, self.knock).await.unwrap_err();
+        let took = start.elapsed();
+        assert_eq!(
+            refused,
+            SessionOpenError::Refused(ErrorCode::UnknownPrincipal),
+            "{self:?}"
+        );
+        took
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_identity_cannot_be_told_from_one_that_is_not_there() {
+    let (gate, honest) = tokio::join!(gate(), Gate::of(&[Alice]));
+    let (bob, carol) = (gate.caller(Bob), gate.caller(Carol));
+    // There is an invite that would open, so that a wrong knock is compared with something.
+    let invite = bob.ok(json!({ "cmd": "invite_create", "uses": 5 })).await;
+    let rogue = Rogue::new(Dave.identity()).await;
+    let peer = rogue.dial(&gate).await;
+    // On a connection with a session nobody counts handshakes, so the questions are not refused for their number.
+    let session = rogue.open(&peer, Carol).await.unwrap();
+    let absent = *stranger(7).principal();
+    let wrong = Some(InviteToken::new([7; InviteToken::BYTES]));
+    let question = |target: Principal, knock| Question { target, knock };
+    let questions = [
+        question(Bob.principal(), None),
+        question(absent, None),
+        question(Bob.principal(), wrong),
+        question(absent, wrong),
+    ];
+    let mut seen = Vec::new();
+    let mut alike = false;
+    for _ in 0..MEASUREMENTS {
+        let mut times: [Vec<Duration>; 4] = Default::default();
+        for round in 0..ROUNDS {
+            // Each of them comes first as often as the others.
+            for step in 0..questions.len() {
+                let turn = (round + step) % questions.len();
+                times[turn].push(questions[turn].ask(&rogue, &peer).await);
+            }
+        }
+        let [hidden, missing, hidden_knock, missing_knock] = times.map(median);
+        let apart = |one: f64, other: f64| (one / other).max(other / one);
+        alike = apart(hidden, missing) < FACTOR && apart(hidden_knock, missing_knock) < FACTOR;
+        seen.push([hidden, missing, hidden_knock, missing_knock]);
+        if alike {
+            break;
+        }
+    }
+    assert!(alike, "medians in seconds: {seen:?}");
+
+    // What is measured does show cryptography: whoever answers takes longer than that.
+    let mut answered = Vec::new();
+    for _ in 0..ROUNDS / 4 {
+        let start = Instant::now();
+        let opened = rogue.open(&peer, Carol).await.unwrap();
+        answered.push(start.elapsed());
+        opened.close(ErrorCode::NoError);
+    }
+    let slowest = seen.iter().flatten().copied().fold(0.0, f64::max);
+    let answered = median(answered);
+    assert!(
+        answered > slowest * FACTOR,
+        "{answered} s to answer, {slowest} s to refuse"
+    );
+
+    let asked = (seen.len() * ROUNDS * questions.len()) as u64;
+    assert_eq!(
+        carol.metric("clawchat_sessions_refused_total", "nobody").await,
+        asked
+    );
+    assert_eq!(carol.metric("clawchat_knocks_total", "refused").await, asked / 2);
+    // The invite works as before, and so does the neighbour.
+    let alice = honest.caller(Alice);
+    alice
+        .ok(json!({ "cmd": "peer_add", "invite": invite["invite"] }))
+        .await;
+    alice.deliver(Bob.principal(), "by invite").await;
+    alice.knows(Carol, &gate).await;
+    alice.deliver(Carol.principal(), "hello").await;
+    assert_eq!(carol.texts().await, ["hello"]);
+    drop(session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_tokens_is_cut_off_by_the_address_it_comes_from() {
+    let gate = gate().await;
+    let (bob, rogue) = (gate.caller(Bob), Rogue::new(Dave.identity()).await);
+    let peer = rogue.dial(&gate).await;
+    let mut refused = 0;
+    for guess in 0..400_u32 {
+        let mut token = [0; InviteToken::BYTES];
+        token[..4].copy_from_slice(&guess.to_be_bytes());
+        let knock = Some(InviteToken::new(token));
+        match rogue.ask_for(&peer, Bob.principal(), knock).await.unwrap_err() {
+            SessionOpenError::Refused(ErrorCode::UnknownPrincipal) => {}
+            SessionOpenError::Refused(ErrorCode::RateLimited) => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(refused > 200, "{refused}");
+    assert!(bob.metric("clawchat_handshakes_ended_total", "too_often").await >= refused);
+    assert!(bob.metric("clawchat_knocks_total", "refused").await <= 400 - refused);
+    assert_eq!(bob.metric("clawchat_knocks_total", "opened").await, 0);
+}
