@@ -1,8 +1,10 @@
 //! What peers ask to be called: for people to read, never for routing or trust.
 
+use std::collections::HashMap;
+
 use clawchat_identity::{AliasCard, ContactCard, Verified, shown_name};
 use clawchat_store::{PeerRecord, StoreError};
-use clawchat_types::UnixSeconds;
+use clawchat_types::{Principal, UnixSeconds};
 
 use crate::clock;
 use crate::hosted::Hosted;
@@ -43,6 +45,35 @@ pub(crate) fn display_name(record: &PeerRecord, now: UnixSeconds) -> Option<Stri
     match card.display_name() {
         Some(name) => shown_name(name.as_str()),
         None => shown_name(card.alias()),
+    }
+}
+
+/// What the peers of an identity ask to be called, each looked up once: for the messages of one answer.
+pub(crate) struct DisplayNames<'a> {
+    hosted: &'a Hosted,
+    now: UnixSeconds,
+    /// As many as there are senders in the answer.
+    known: HashMap<Principal, Option<String>>,
+}
+
+impl<'a> DisplayNames<'a> {
+    /// As of now.
+    pub(crate) fn of(hosted: &'a Hosted) -> Self {
+        Self {
+            hosted,
+            now: clock::now().seconds(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// The name of a peer fit to be shown, if it says one now. A peer that cannot be read has none.
+    pub(crate) fn get(&mut self, principal: &Principal) -> Option<&str> {
+        let Self { hosted, now, known } = self;
+        let name = known.entry(*principal).or_insert_with(|| {
+            let record = hosted.store().store().peer(principal).ok().flatten()?;
+            display_name(&record, *now)
+        });
+        name.as_deref()
     }
 }
 

@@ -79,9 +79,8 @@ pub(crate) fn peer(peers: &Value) -> String {
             if connected { "connected".to_owned() } else { seen },
             first_address(peer),
         ];
-        // What the peer calls itself proves nothing, so it stands last and in quotes.
         if let Some(name) = peer.get("displayName").and_then(Value::as_str) {
-            row.push(format!("\"{}\"", clean(name)));
+            row.push(quoted(name));
         }
         rows.push(row);
     }
@@ -333,10 +332,23 @@ fn paragraph(mut head: String, message: &Value) -> String {
 
 fn sender(message: &Value) -> String {
     let principal = text(message, "from");
-    match message.get("fromNick").and_then(Value::as_str) {
+    let nick = message.get("fromNick").and_then(Value::as_str);
+    let mut sender = match nick {
         Some(nick) if !nick.is_empty() => format!("{} ({principal})", clean(nick)),
         _ => principal,
+    };
+    if let Some(name) = message.get("fromDisplayName").and_then(Value::as_str)
+        && nick != Some(name)
+    {
+        let _ = write!(sender, " {}", quoted(name));
     }
+    sender
+}
+
+/// What somebody calls itself. It proves nothing, so it stands behind the principal, in quotes of which there are none
+/// inside: whatever the name is, it does not end before they do.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", clean(name).replace('"', "'"))
 }
 
 /// Old daemons let contents through that are not text.
@@ -455,6 +467,31 @@ mod tests {
             line(&message),
             "09:30:12Z al·ice (stacks:STA) [00ff]: two\n    lines·"
         );
+    }
+
+    #[test]
+    fn a_name_somebody_chose_stands_in_quotes_behind_the_principal() {
+        let mut message = json!({
+            "id": "00ff", "from": "stacks:STA", "fromDisplayName": "Zo\u{eb}", "content": "hi", "receivedAt": 0,
+        });
+        assert_eq!(line(&message), "00:00:00Z stacks:STA \"Zoë\" [00ff]: hi");
+        message["fromNick"] = json!("zoe");
+        assert_eq!(line(&message), "00:00:00Z zoe (stacks:STA) \"Zoë\" [00ff]: hi");
+        assert!(inbound(&message).contains("from zoe (stacks:STA) \"Zoë\"  id 00ff"));
+        message["fromDisplayName"] = json!("zoe");
+        assert_eq!(
+            line(&message),
+            "00:00:00Z zoe (stacks:STA) [00ff]: hi",
+            "said once"
+        );
+        // A daemon of another version may let through what ours does not.
+        message["fromDisplayName"] = json!("x\" (stacks:STB)\u{1b}[2J\u{202e}\n");
+        assert_eq!(
+            line(&message),
+            "00:00:00Z zoe (stacks:STA) \"x' (stacks:STB)·[2J··\" [00ff]: hi"
+        );
+        message["fromDisplayName"] = json!(7);
+        assert_eq!(line(&message), "00:00:00Z zoe (stacks:STA) [00ff]: hi");
     }
 
     #[test]

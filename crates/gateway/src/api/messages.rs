@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Api, render, storage};
+use crate::aliases::DisplayNames;
 use crate::clock;
 use crate::delivery;
 use crate::hosted::{Hosted, in_future};
@@ -110,14 +111,14 @@ impl Api {
                     continue;
                 }
                 if entry.message.reply_to == Some(id) {
-                    return Ok(render::inbox_entry(&entry));
+                    return Ok(render::inbox_entry(&entry, &mut DisplayNames::of(hosted)));
                 }
                 if entry.message.reply_to.is_none() && unreferenced.is_none() {
                     unreferenced = Some(entry);
                 }
             }
             if !has_references && let Some(entry) = unreferenced {
-                return Ok(render::inbox_entry(&entry));
+                return Ok(render::inbox_entry(&entry, &mut DisplayNames::of(hosted)));
             }
             tokio::select! {
                 changed = arrivals.changed() => if changed.is_err() { return Err(Failure::stopping()) },

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::messages::{MAX_WAIT, no_longer_served};
 use super::render::{self, Waiting};
 use super::{Answer, Api, storage};
+use crate::aliases::DisplayNames;
 use crate::claims::{Claim, Scanned};
 use crate::hosted::Hosted;
 
@@ -156,6 +157,7 @@ async fn collect(
 ) -> Result<Page, Failure> {
     let mut claim = wanted.unread.then(|| Claim::new(hosted));
     let mut values = Values::new(wanted.limit);
+    let mut names = DisplayNames::of(hosted);
     if wanted.unread {
         values.limit = values.limit.min(MAX_MARKS);
         values.may_cut = true;
@@ -174,7 +176,7 @@ async fn collect(
         let Some(last) = page.last else { break };
         *cursor = last;
         for entry in page.entries.iter().filter(|entry| wants(entry)) {
-            if !values.push(render::inbox_entry(entry))? {
+            if !values.push(render::inbox_entry(entry, &mut names))? {
                 if let Some(claim) = &mut claim {
                     claim.give_back_from(entry.arrival);
                 }

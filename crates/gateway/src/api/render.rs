@@ -4,14 +4,18 @@ use clawchat_store::{InboxEntry, OutboxEntry, PeerRecord};
 use clawchat_types::{Message, OutboundStatus};
 use serde_json::{Map, Value, json};
 
-use crate::aliases;
+use crate::aliases::{self, DisplayNames};
 use crate::clock;
 use crate::delivery::Conversation;
 use crate::link::protocol_name;
 
 /// A received message. `arrival` is the cursor of `after`; `receivedAt` that of `since`.
-pub(super) fn inbox_entry(entry: &InboxEntry) -> Value {
+/// `names` are what peers ask to be called.
+pub(super) fn inbox_entry(entry: &InboxEntry, names: &mut DisplayNames<'_>) -> Value {
     let mut object = message(&entry.message);
+    if let Some(name) = names.get(&entry.message.from) {
+        object.insert("fromDisplayName".to_owned(), json!(name));
+    }
     object.insert("status".to_owned(), json!("delivered"));
     object.insert("receivedAt".to_owned(), json!(entry.received_at));
     object.insert("arrival".to_owned(), json!(entry.arrival));

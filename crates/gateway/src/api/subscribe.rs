@@ -9,6 +9,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 
 use super::{Answer, Api, render};
+use crate::aliases::DisplayNames;
 use crate::hosted::{Event, Hosted};
 
 /// Lines waiting for a slow subscriber. Messages are read from the store as it catches up, so none is lost.
@@ -96,12 +97,15 @@ impl Feed {
             if page.is_empty() {
                 return true;
             }
+            // Names change, and so are looked up again for every page.
+            let hosted = Arc::clone(&self.hosted);
+            let mut names = DisplayNames::of(&hosted);
             for entry in &page {
                 self.cursor = entry.arrival;
                 if self.from.is_some_and(|from| from != entry.message.from) {
                     continue;
                 }
-                let line = json!({ "event": "message", "message": render::inbox_entry(entry) });
+                let line = json!({ "event": "message", "message": render::inbox_entry(entry, &mut names) });
                 if lines.send(line).await.is_err() {
                     return false;
                 }

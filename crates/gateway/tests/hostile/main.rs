@@ -5,6 +5,7 @@
 mod common;
 mod crowds;
 mod letters;
+mod names;
 mod receivers;
 mod stealth;
 mod streams;
