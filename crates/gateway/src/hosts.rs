@@ -257,6 +257,19 @@ impl Hosts {
         })
     }
 
+    /// Whether anybody here knows a peer: the operator added it to a peer list or named it in an access list, an invite
+    /// let it in, or it is one of our own. Whoever just turned up is no contact.
+    pub(crate) fn is_contact(&self, peer: &Principal) -> bool {
+        let added = |hosted: &Hosted| {
+            let record = hosted.store().store().peer(peer).ok().flatten();
+            record.is_some_and(|record| record.added)
+        };
+        let known = |hosted: &Arc<Hosted>| {
+            self.names(hosted.principal(), peer) || hosted.invites().is_member(peer) || added(hosted)
+        };
+        self.is_configured(peer) || self.loaded().iter().any(known)
+    }
+
     /// Whether a message from another gateway reaches `to`.
     pub(crate) fn inbound_verdict(&self, from: &Principal, to: &Principal) -> Verdict {
         self.read().inbound_verdict(from, to)

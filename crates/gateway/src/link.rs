@@ -1,5 +1,7 @@
 //! A session with a peer, over whichever protocol it speaks.
 
+use std::net::IpAddr;
+
 use clawchat_node::{ErrorCode, LegacySession, SessionHandle};
 use clawchat_types::{NodeId, PeerId, Principal};
 
@@ -67,6 +69,14 @@ impl Link {
         match self {
             Self::Native(session) => session.peer_id(),
             Self::Legacy(session) => session.peer_id(),
+        }
+    }
+
+    /// The address at the other end of its connection; unknown through a relay.
+    pub(crate) fn host(&self) -> Option<IpAddr> {
+        match self {
+            Self::Native(session) => session.host(),
+            Self::Legacy(session) => session.host(),
         }
     }
 

@@ -40,7 +40,7 @@ const MAX_MET_PEERS: usize = 1024;
 const NOTE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Known addresses of a peer that reported ones do not push out.
 const KEPT_IN_FRONT: usize = 4;
-/// Peers an identity keeps a session with, the most recently seen first. Others are dialed when there is a message.
+/// Peers an identity keeps a session with: contacts first, then the most recently seen. Others are dialed when there is a message.
 const MAX_KEPT_PEERS: usize = 64;
 /// Dials under way at once while catching up with known peers.
 const PARALLEL_DIALS: usize = 4;
@@ -175,6 +175,8 @@ fn keep_serving(gateway: &Gateway, session: Link) {
         return;
     };
     let first = gateway.sessions.insert(session.clone());
+    let is_contact = |link: &Link| gateway.hosts.is_contact(link.remote());
+    gateway.sessions.keep_room(&session, is_contact);
     gateway
         .tasks
         .spawn(serve(Arc::clone(gateway), hosted, session, first));
@@ -434,7 +436,9 @@ fn due_peers(gateway: &Gateway, hosted: &Hosted, tries: &mut HashMap<Principal, 
         }
     };
     peers.retain(|peer| !peer.locators.is_empty() && !gateway.hosts.is_configured(&peer.principal));
-    peers.sort_by_key(|peer| std::cmp::Reverse((peer.last_seen, peer.principal)));
+    // Whoever just turned up does not take the place of a contact.
+    let known = |peer: &PeerRecord| peer.added || gateway.hosts.names(hosted.principal(), &peer.principal);
+    peers.sort_by_key(|peer| std::cmp::Reverse((known(peer), peer.last_seen, peer.principal)));
     peers.truncate(MAX_KEPT_PEERS);
     tries.retain(|principal, _| peers.iter().any(|peer| peer.principal == *principal));
     let now = clock::now();

@@ -164,6 +164,7 @@ impl Gateway {
 
         let mut node_config = NodeConfig::new(*key.seed(), port);
         node_config.limits = limits(config.limits());
+        let connections = node_config.limits.connections;
         node_config.nat = nat(config.nat());
         let gate: Arc<Hosts> = Arc::clone(&hosts);
         node_config.legacy = config.network().map(|network| Legacy {
@@ -186,7 +187,7 @@ impl Gateway {
             owned: Arc::new(Mutex::new(owned)),
             hosts,
             node,
-            sessions: Sessions::default(),
+            sessions: Sessions::new(connections, Arc::clone(&tally)),
             hints: Hints::default(),
             dialable: Dialable::default(),
             wakes: wake::Settings::new(&config, openclaw_wake),

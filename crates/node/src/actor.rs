@@ -38,6 +38,9 @@ const FIRST_ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long goodbyes may take when nobody asked for them: every handle was just dropped.
 const DROPPED_LIMIT: Duration = Duration::from_secs(1);
 
+/// A session that ends before is no better than a handshake that came to none.
+const SHORT_SESSION: Duration = Duration::from_secs(10);
+
 /// What the node's handles ask for.
 pub(crate) enum Command {
     /// Connect to whoever answers first.
@@ -106,12 +109,12 @@ struct Running {
     connection: ConnectionId,
     protocol: Protocol,
     inbound: bool,
-    authenticated: bool,
+    authenticated: Option<Instant>,
     /// Told to end to make room; still there until it has.
     doomed: bool,
     abort: AbortHandle,
     order: u64,
-    /// Where a handshake that counts came from.
+    /// Where a handshake that counts came from: the first of its connection that a peer began.
     source: Option<Source>,
 }
 
@@ -363,7 +366,7 @@ impl Actor {
             connection,
             protocol,
             inbound,
-            authenticated: false,
+            authenticated: None,
             doomed: false,
             abort: abort.clone(),
             order,
@@ -384,7 +387,7 @@ impl Actor {
         match notice {
             Notice::Authenticated(id) => {
                 if let Some(running) = self.state.running.get_mut(&id) {
-                    running.authenticated = true;
+                    running.authenticated = Some(Instant::now());
                     if running.inbound {
                         self.view.tally.handshake_over(Handshake::Completed);
                     }
@@ -414,8 +417,11 @@ impl Actor {
             return;
         };
         let connections = &mut self.swarm.behaviour_mut().connections;
-        if running.authenticated {
+        if let Some(since) = running.authenticated {
             connections.session_ended(running.connection);
+            if let Some(source) = running.source.filter(|_| since.elapsed() < SHORT_SESSION) {
+                self.state.rate.in_vain(source, Instant::now());
+            }
         } else if running.inbound && running.protocol != Protocol::LegacyPx1 {
             self.view.tally.handshake_over(Handshake::Failed);
         }

@@ -97,8 +97,8 @@ pub struct Limits {
     /// Inbound session handshakes in flight per peer. Default 64. The next one is refused.
     pub handshakes_per_peer: usize,
     /// Inbound session handshakes per minute from one IP address (one /64 network of IPv6; through a relay: from one
-    /// peer id) that did not come to a session. Default 120. The next one is refused, unless its connection has a
-    /// session already.
+    /// peer id) that did not come to a session, or to one that ended within 10 s. Default 120. The next one is refused,
+    /// unless its connection has a session already.
     pub handshakes_per_minute: u32,
 }
 

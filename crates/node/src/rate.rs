@@ -1,4 +1,4 @@
-//! How many handshakes a host may begin without ever completing one.
+//! How many handshakes a host may begin that come to no session, or to one that ends at once.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -68,6 +68,12 @@ impl Handshakes {
         }
     }
 
+    /// The session that one of them came to ended at once: it counts after all.
+    pub(crate) fn in_vain(&mut self, source: Source, now: Instant) {
+        // One that would go beyond what is allowed changes nothing any more.
+        self.begin(source, now);
+    }
+
     fn step(&self) -> Duration {
         PERIOD / self.per_minute
     }
@@ -120,6 +126,21 @@ mod tests {
         let begun = (0..1000).filter(|_| rate.begin(host(1), later)).count();
         assert_eq!(begun, 10, "one a second comes free");
         assert!(rate.begin(host(1), later + PERIOD));
+    }
+
+    #[tokio::test]
+    async fn sessions_that_end_at_once_count_like_handshakes_that_came_to_none() {
+        let (mut rate, now) = (Handshakes::new(60), Instant::now());
+        let mut begun = 0;
+        while rate.begin(host(1), now) {
+            rate.completed(host(1));
+            rate.in_vain(host(1), now);
+            begun += 1;
+            assert!(begun < 1000);
+        }
+        assert_eq!(begun, 60);
+        assert!(rate.begin(host(2), now), "another host");
+        assert!(rate.begin(host(1), now + Duration::from_secs(1)));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The open sessions.
 
 mod opening;
+mod strangers;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -9,9 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clawchat_node::ErrorCode;
 use clawchat_types::{PeerId, Principal};
 use tokio::sync::Notify;
+use tracing::debug;
 
+use self::strangers::Crowd;
 use crate::hosted::Hosted;
 use crate::link::Link;
+use crate::metrics::Tally;
 use crate::shared::Shared;
 
 pub(crate) use self::opening::{Finality, ReachError, open_with};
@@ -33,15 +37,31 @@ pub(crate) struct Figures {
 
 /// Every open session of this gateway, by pair of identities. Usually one each; two for a moment when both
 /// sides dial at once.
-#[derive(Default)]
 pub(crate) struct Sessions {
     open: Mutex<HashMap<Pair, Vec<Link>>>,
     dialing: Mutex<HashMap<Pair, Arc<tokio::sync::Mutex<()>>>>,
     /// A session was added.
     added: Notify,
+    /// Those with peers that were no contacts when they came. Never locked while `open` is.
+    strangers: Mutex<Crowd<Link>>,
+    /// Connections the gateway may have.
+    connections: usize,
+    tally: Arc<Tally>,
 }
 
 impl Sessions {
+    /// None yet, on a gateway that may have so many connections.
+    pub(crate) fn new(connections: usize, tally: Arc<Tally>) -> Self {
+        Self {
+            open: Mutex::default(),
+            dialing: Mutex::default(),
+            added: Notify::new(),
+            strangers: Mutex::default(),
+            connections,
+            tally,
+        }
+    }
+
     /// The newest live session between the two.
     pub(crate) fn find(&self, local: &Principal, remote: &Principal) -> Option<Link> {
         let open = lock(&self.open);
@@ -77,6 +97,9 @@ impl Sessions {
                 Link::Legacy(_) => figures.legacy += 1,
             }
         }
+        let mut strangers = lock(&self.strangers);
+        strangers.retain(|link| !link.is_closed());
+        figures.strangers = strangers.len() as u64;
         figures
     }
 
@@ -114,10 +137,36 @@ impl Sessions {
         sessions.push(session);
         let surplus = sessions.len().saturating_sub(MAX_SESSIONS_OF_PAIR);
         for oldest in sessions.drain(..surplus) {
+            self.tally.displaced_by_pair.count();
             oldest.close(ErrorCode::RateLimited);
         }
         self.added.notify_waiters();
         sessions.len() == 1
+    }
+
+    /// Ends sessions with strangers while there are so many that contacts might find no room, now that this one came.
+    pub(crate) fn keep_room(&self, newcomer: &Link, is_contact: impl Fn(&Link) -> bool) {
+        let stranger = !is_contact(newcomer);
+        let open = self.all().iter().filter(|link| !link.is_closed()).count();
+        let mut strangers = lock(&self.strangers);
+        strangers.retain(|link| !link.is_closed());
+        if stranger {
+            strangers.enter(newcomer.host(), newcomer.clone());
+        }
+        loop {
+            let contacts = open.saturating_sub(strangers.len());
+            if strangers.len() <= strangers::allowed(self.connections, contacts) {
+                return;
+            }
+            let Some(link) = strangers.pop() else { return };
+            // It may have been added in the meantime; then it is just not counted among them any more.
+            if !is_contact(&link) {
+                debug!(peer = %link.remote(), "a stranger's session ends, to keep room for contacts");
+                self.tally.displaced_strangers.count();
+                link.close(ErrorCode::RateLimited);
+                continue;
+            }
+        }
     }
 
     /// Forgets sessions of the pair that have ended. Returns whether the last one went with that.

@@ -13,7 +13,7 @@ mod rogue;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -176,6 +176,13 @@ impl Gate {
     /// `host:port`, without a peer id.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The same over IPv6, for callers that are to come from another address than those of [`Gate::address`]. `None` on
+    /// a machine without IPv6.
+    pub(crate) fn address_v6(&self) -> Option<String> {
+        let there = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        there.then(|| format!("/ip6/::1/tcp/{}", self.port))
     }
 
     /// The configuration file, changed by hand.

@@ -1,11 +1,23 @@
 //! Peers that come with more than their share.
 
+use std::time::Duration;
+
 use clawchat_node::SessionOpenError;
+use clawchat_snap2p::chat::ChatEvent;
 use clawchat_testkit::Person::{Alice, Bob, Dave};
 use clawchat_testkit::stranger;
 
+use clawchat_types::Locator;
+use serde_json::json;
+use tokio::task::JoinSet;
+
 use crate::common::{Chat, Gate, Rogue, eventually, pair, within};
 
+/// Connections of a small gateway, and how many sessions of them strangers may hold.
+const CONNECTIONS: u64 = 16;
+const STRANGERS: u64 = CONNECTIONS / 2;
+/// How soon somebody who was shown out is back.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Sessions one principal may hold with one identity.
 const SESSIONS: usize = 4;
 
@@ -38,7 +50,7 @@ async fn a_peer_that_opens_sessions_without_end_keeps_only_a_few_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_newcomer_gets_through_a_storm_of_sessions_and_letters() {
     let (a, b) = tokio::join!(Gate::of(&[Alice]), Gate::of(&[Bob]));
-    let mut storm = tokio::task::JoinSet::new();
+    let mut storm = JoinSet::new();
     for number in 0..6 {
         let rogue = Rogue::new(stranger(number)).await;
         let peer = rogue.dial(&b).await;
@@ -70,4 +82,71 @@ async fn an_honest_newcomer_gets_through_a_storm_of_sessions_and_letters() {
     let honest = texts.iter().filter(|text| text.starts_with("honest")).count();
     assert_eq!(honest, 10);
     assert!(letters > 0 && texts.len() >= letters + honest);
+}
+
+/// Somebody with many wallets who is at the door again as soon as he was shown out, until the task is dropped.
+async fn come_again_and_again(rogue: Rogue, gate: Locator) {
+    loop {
+        // Refused, or thrown out, now or later: all the same to him.
+        if let Ok(connected) = rogue.node.connect(std::slice::from_ref(&gate)).await
+            && let Ok(session) = rogue.ask_for(&connected.peer, Bob.principal(), None).await
+        {
+            session.closed().await;
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_wallets_leaves_room_for_contacts_and_does_not_shut_others_out() {
+    let mut gate = Gate::set_up(&[Bob]);
+    gate.edit(|config| {
+        config["limits"] = json!({ "connections": CONNECTIONS, "connectionsPerIp": CONNECTIONS / 4 });
+        // Everybody may come, and Alice is somebody.
+        config["identities"][0]["allowedRemotePeers"] = json!(["*", Alice.principal()]);
+    });
+    gate.start().await;
+    let bob = gate.caller(Bob);
+    let strangers = async || bob.metric("clawchat_sessions_of_strangers", "").await;
+    let displaced = async || bob.metric("clawchat_sessions_displaced_total", "strangers").await;
+    // Without a second address the crowd could not be told from the others, here or anywhere.
+    let Some(address) = gate.address_v6() else { return };
+    let locator: Locator = address.parse().unwrap();
+    let mut crowd = JoinSet::new();
+    // More than there are connections, from an address of their own.
+    for number in 0..CONNECTIONS + 8 {
+        let rogue = Rogue::new(stranger(number)).await;
+        crowd.spawn(come_again_and_again(rogue, locator.clone()));
+    }
+    bob.counted("clawchat_sessions_displaced_total", "strangers", CONNECTIONS)
+        .await;
+    assert!(strangers().await <= STRANGERS);
+
+    // The contact comes when the house is full.
+    let mut alice_gate = Gate::of(&[Alice]).await;
+    let alice = alice_gate.caller(Alice);
+    alice.knows(Bob, &gate).await;
+    alice.deliver(Bob.principal(), "there is room").await;
+    // They come again and again, until their address has had its share of handshakes; she stays.
+    bob.counted("clawchat_handshakes_ended_total", "too_often", 1)
+        .await;
+    assert!(displaced().await <= 200, "{}", displaced().await);
+    assert!(strangers().await <= STRANGERS);
+    assert!(alice.connected().await.contains(&Bob.principal().to_string()));
+    alice.deliver(Bob.principal(), "and still").await;
+    alice_gate.stop().await;
+    alice_gate.start().await;
+    alice.deliver(Bob.principal(), "again").await;
+
+    // A stranger from elsewhere with something to say is not shut out either.
+    let honest = Rogue::new(Dave.identity()).await;
+    let mut chat = honest.chat(&gate, Bob).await;
+    let event = chat.put(honest.letter(1, Bob, "from afar")).await.unwrap();
+    assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
+    assert!(strangers().await <= STRANGERS);
+    crowd.shutdown().await;
+    assert_eq!(
+        bob.texts().await,
+        ["there is room", "and still", "again", "from afar"]
+    );
 }

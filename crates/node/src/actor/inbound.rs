@@ -99,7 +99,7 @@ impl Actor {
             self.state
                 .running
                 .values()
-                .filter(|task| task.inbound && !task.authenticated && !task.doomed)
+                .filter(|task| task.inbound && task.authenticated.is_none() && !task.doomed)
         };
         handshakes().for_each(|task| *per_peer.entry(task.peer).or_default() += 1);
         if per_peer
