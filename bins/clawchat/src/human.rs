@@ -10,12 +10,14 @@ mod views;
 
 use std::borrow::Cow;
 
+use serde_json::Value;
+
 pub(crate) use crate::human::invites::{invite, invite_revoked, invites};
 pub(crate) use crate::human::services::{service_installed, service_status, service_uninstalled};
 pub(crate) use crate::human::time::{clock, date_time};
 pub(crate) use crate::human::views::{
     checks, connected, daemon_status, identities, identity, import_problems, inbound, initialized, line,
-    metrics, outbound, peer, receipt, started, status_word, up, whereabouts,
+    outbound, peer, receipt, started, status_word, up, whereabouts,
 };
 
 /// One line of text a stranger wrote, fit for a terminal: control characters become `·`.
@@ -26,6 +28,18 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 /// The same, keeping line ends and tabs.
 pub(crate) fn clean_lines(text: &str) -> Cow<'_, str> {
     scrub(text, |letter| matches!(letter, '\n' | '\t'))
+}
+
+/// What somebody calls itself. It proves nothing, so it stands behind the principal, in quotes of which there are none
+/// inside: whatever the name is, it does not end before they do.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", clean(name).replace('"', "'"))
+}
+
+/// What the daemon has counted, in the daemon's words.
+pub(crate) fn metrics(answer: &Value) -> String {
+    let text = answer.get("text").and_then(Value::as_str).unwrap_or_default();
+    clean_lines(text).into_owned()
 }
 
 /// Lines behind the first are moved right, to stand under it.

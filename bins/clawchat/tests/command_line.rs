@@ -80,6 +80,7 @@ fn without_a_daemon_commands_end_with_3() {
         &["peers", "remove", "bob"],
         &["connect", "/ip4/127.0.0.1/tcp/9000"],
         &["daemon", "reload"],
+        &["daemon", "metrics"],
     ] {
         let ended = machine.run(line);
         ended.error(3, "not_running");

@@ -397,3 +397,24 @@ fn offline_failures_keep_their_code() {
     let broken = Machine::with_daemon_program(Some("exit 3"));
     assert_eq!(broken.run(&["gateway", "identity", "list"]).code, 1);
 }
+
+#[test]
+fn metrics_are_a_list_for_programs_and_prometheus_text_for_prometheus() {
+    let machine = Machine::new();
+    let list = json!({"metrics": [{"name": "clawchat_sessions", "type": "gauge", "help": "x", "samples": [{"value": 1}]}]});
+    let text = "# HELP a x\n# TYPE a gauge\na{b=\"c\"} 1\n";
+    let answer = list.clone();
+    let daemon = FakeDaemon::start(&machine.data_dir(), move |request| {
+        ok(if request["text"] == true {
+            json!({"text": text})
+        } else {
+            answer.clone()
+        })
+    });
+    assert_eq!(machine.run(&["daemon", "metrics"]).json(), list);
+    let shown = machine.run(&["daemon", "metrics", "--output", "text"]);
+    assert_eq!((shown.code, shown.stdout.as_str()), (0, text));
+    let asked = daemon.asked();
+    assert_eq!(asked[0]["cmd"], "metrics");
+    assert_eq!(asked[1]["text"], true);
+}

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{clean, clean_lines, clock, columns, date_time, indented};
+use super::{clean, clock, columns, date_time, indented, quoted};
 
 /// What a nickname-less or unknown thing is shown as.
 const NOTHING: &str = "-";
@@ -261,12 +261,6 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
     format!("The daemon is running.\n{}", columns(&rows))
 }
 
-/// What the daemon has counted, in the daemon's words.
-pub(crate) fn metrics(answer: &Value) -> String {
-    let text = answer.get("text").and_then(Value::as_str).unwrap_or_default();
-    clean_lines(text).into_owned()
-}
-
 /// What could not be taken over from the TypeScript version, if a status or a `started` event tells of any: a sentence
 /// for each file, with the place.
 pub(crate) fn import_problems(answer: &Value) -> Vec<String> {
@@ -343,12 +337,6 @@ fn sender(message: &Value) -> String {
         let _ = write!(sender, " {}", quoted(name));
     }
     sender
-}
-
-/// What somebody calls itself. It proves nothing, so it stands behind the principal, in quotes of which there are none
-/// inside: whatever the name is, it does not end before they do.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", clean(name).replace('"', "'"))
 }
 
 /// Old daemons let contents through that are not text.

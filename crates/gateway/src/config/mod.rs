@@ -340,7 +340,7 @@ pub enum LegacyPeers {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfiguredLimits {
-    /// `connections`: connections at a time.
+    /// `connections`: connections at a time. Sessions with peers that are no contacts may hold half of them.
     pub connections: Option<u32>,
     /// `connectionsPerPeer`: of those, with one PeerId.
     pub connections_per_peer: Option<u32>,

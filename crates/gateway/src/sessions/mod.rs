@@ -164,7 +164,6 @@ impl Sessions {
                 debug!(peer = %link.remote(), "a stranger's session ends, to keep room for contacts");
                 self.tally.displaced_strangers.count();
                 link.close(ErrorCode::RateLimited);
-                continue;
             }
         }
     }
