@@ -7,7 +7,6 @@ mod crowds;
 mod letters;
 mod names;
 mod receivers;
-mod stealth;
 mod streams;
 mod victims;
 mod whereabouts;
