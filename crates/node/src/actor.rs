@@ -445,13 +445,14 @@ impl Actor {
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
+                connection_id,
                 num_established,
                 cause,
                 ..
             } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
                 self.view.tally.disconnected();
-                self.nat_disconnected(&peer_id);
+                self.nat_disconnected(&peer_id, connection_id);
                 if num_established == 0 {
                     self.on_disconnected(&peer_id);
                 }

@@ -1,6 +1,6 @@
 //! Between our address types and libp2p's, and which addresses are worth anything.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use clawchat_types::{Locator, NodeId, PeerId};
 use libp2p::Multiaddr;
@@ -46,6 +46,44 @@ pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
         Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
     }
+}
+
+/// What carries a connection between two hosts. Routers treat the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Carrier {
+    /// TCP, WebSocket over it not included.
+    Tcp,
+    /// QUIC over UDP.
+    Quic,
+}
+
+impl Carrier {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Quic];
+
+    /// What carries a connection with this address; `None` for WebSocket, for circuits, and for what we do not dial.
+    pub(crate) fn of(address: &Multiaddr) -> Option<Self> {
+        let mut parts = address.iter().skip(1);
+        match (parts.next()?, parts.next()) {
+            (Protocol::Tcp(_), None | Some(Protocol::P2p(_))) => Some(Self::Tcp),
+            (Protocol::Udp(_), Some(Protocol::QuicV1)) => Some(Self::Quic),
+            _ => None,
+        }
+        .filter(|_| !is_relayed(address))
+    }
+}
+
+/// The address of this machine that packets to `remote` leave from at the moment. Nothing is sent.
+pub(crate) fn local_towards(remote: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match remote {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    // The port does not matter: connecting a UDP socket only looks the way up.
+    socket.connect((remote, 1)).ok()?;
+    let local = socket.local_addr().ok()?.ip();
+    (!local.is_unspecified()).then_some(local)
 }
 
 /// Whom an IP address stands for when strangers are counted: itself, or its /64 network, since one host
@@ -183,6 +221,33 @@ mod tests {
             .collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert_eq!(filtered(&many, "192.0.2.1").len(), MAX_PEER_LOCATORS);
+    }
+
+    #[test]
+    fn what_carries_a_connection_shows_in_its_address() {
+        let carrier = |text: &str| Carrier::of(&text.parse().unwrap());
+        assert_eq!(carrier("/ip4/192.0.2.1/tcp/9000"), Some(Carrier::Tcp));
+        assert_eq!(
+            carrier(&format!("/ip6/2001:db8::1/tcp/9000/p2p/{PEER}")),
+            Some(Carrier::Tcp)
+        );
+        assert_eq!(
+            carrier(&format!("/ip4/192.0.2.1/udp/9000/quic-v1/p2p/{PEER}")),
+            Some(Carrier::Quic)
+        );
+        assert_eq!(carrier("/ip4/192.0.2.1/tcp/9001/ws"), None);
+        assert_eq!(carrier("/ip4/192.0.2.1/udp/9000"), None);
+        assert_eq!(
+            carrier(&format!("/ip4/192.0.2.1/tcp/9000/p2p/{OTHER}/p2p-circuit")),
+            None
+        );
+        assert_eq!(carrier("/ip4/192.0.2.1"), None);
+    }
+
+    #[test]
+    fn packets_to_this_machine_leave_from_it() {
+        let loopback: IpAddr = Ipv4Addr::LOCALHOST.into();
+        assert_eq!(local_towards(loopback), Some(loopback));
     }
 
     #[test]

@@ -36,3 +36,11 @@ impl Clock {
         }
     }
 }
+
+/// A random share of `most`.
+pub(crate) fn jitter(most: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness nothing is spread, and nothing else is wrong.
+    let _ = getrandom::fill(&mut byte);
+    most.mul_f64(f64::from(byte[0]) / f64::from(u8::MAX))
+}

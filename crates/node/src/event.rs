@@ -43,6 +43,9 @@ pub enum NodeEvent {
         /// The peer's gateway.
         peer: PeerId,
     },
+    /// This machine has other addresses than before. Connections that began with one that is gone are closed; peers that
+    /// were out of reach are worth another try.
+    Moved,
     /// How we can be reached changed: see [`Node::reachability`](crate::Node::reachability).
     ReachabilityChanged,
     /// Our own addresses changed: see [`Node::locators`](crate::Node::locators).

@@ -16,7 +16,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::address;
 
-/// Most addresses a behaviour ever hears of.
+/// Most addresses a behaviour hears of while this machine keeps its own.
 const MAX_CANDIDATES: usize = 256;
 
 /// A behaviour that hears only of candidates worth something.
@@ -34,6 +34,17 @@ impl<B> Candidates<B> {
             on_loopback,
             passed: HashSet::new(),
         }
+    }
+
+    /// The behaviour itself. What it heard of does not count towards the bound any more: this machine is elsewhere.
+    pub(crate) fn anew(&mut self) -> &mut B {
+        self.passed.clear();
+        &mut self.inner
+    }
+
+    /// The behaviour itself.
+    pub(crate) fn inner_mut(&mut self) -> &mut B {
+        &mut self.inner
     }
 
     fn passes(&mut self, candidate: &Multiaddr) -> bool {

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// How long a connected relay may take to say where it sees us.
 const IDENTIFY_WAIT: Duration = Duration::from_secs(1);
+/// How long it may take to say so over the other carrier, once it did over one.
+const OTHER_CARRIER_WAIT: Duration = Duration::from_millis(400);
 /// Circuits that wait at a time.
 const MAX_WAITING: usize = 64;
 
@@ -51,6 +53,13 @@ impl Circuits {
         true
     }
 
+    /// Whether a circuit through this relay waits.
+    pub(crate) fn waits_for(&self, relay: &PeerId) -> bool {
+        self.waiting
+            .iter()
+            .any(|waiting| waiting.circuit.relay == *relay)
+    }
+
     /// Whether this relay is being dialed.
     pub(crate) fn is_dialing(&self, relay: &PeerId) -> bool {
         self.dialing.iter().any(|(dialed, _)| dialed == relay)
@@ -67,6 +76,16 @@ impl Circuits {
         for waiting in &mut self.waiting {
             if waiting.circuit.relay == *relay {
                 waiting.until.get_or_insert(now + IDENTIFY_WAIT);
+            }
+        }
+    }
+
+    /// The relay said where it sees us over one carrier; over the other one it has a moment more.
+    pub(crate) fn half_identified(&mut self, relay: &PeerId, now: Instant) {
+        for waiting in &mut self.waiting {
+            if waiting.circuit.relay == *relay {
+                let soon = now + OTHER_CARRIER_WAIT;
+                waiting.until = Some(waiting.until.map_or(soon, |until| until.min(soon)));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::{Multiaddr, PeerId, autonat, dcutr, mdns, ping, relay, upnp};
+use libp2p::{Multiaddr, PeerId, autonat, dcutr, mdns, relay, upnp};
 use tokio::time::Instant;
 
 use super::part::{MAX_OWN, without_peer};
@@ -37,16 +37,6 @@ impl Actor {
         }
     }
 
-    /// A ping was answered, or not. A relay we rely on must answer.
-    pub(crate) fn nat_ping(&mut self, event: &ping::Event) {
-        let silent = matches!(event.result, Err(ping::Failure::Timeout));
-        let connections = &mut self.swarm.behaviour_mut().connections;
-        if silent && self.nat.keeper.has_place(&event.peer) && !connections.is_relayed(event.connection) {
-            tracing::info!(relay = %event.peer, "the relay does not answer any more");
-            connections.close(event.connection);
-        }
-    }
-
     /// Our side of circuits and places.
     pub(crate) fn nat_relay_client(&mut self, event: &relay::client::Event) {
         match event {
@@ -71,6 +61,9 @@ impl Actor {
         match event {
             relay::Event::ReservationReqAccepted { src_peer_id, renewed } => {
                 tracing::debug!(peer = %src_peer_id, renewed, "has a place at our relay");
+                if !renewed {
+                    self.who_moved(&src_peer_id);
+                }
             }
             relay::Event::ReservationReqDenied { src_peer_id, .. } => {
                 let reason = policy.why_refused(&src_peer_id);
@@ -131,6 +124,13 @@ impl Actor {
         let address = without_peer(event.tested_addr);
         if let Err(error) = event.result {
             tracing::debug!(%address, %error, "not reachable from outside");
+            // An address of this machine itself needs nobody to confirm it: a relay says so of its own.
+            let own = self.swarm.listeners().any(|own| *own == address);
+            let part = &mut self.nat;
+            if part.confirmed.contains(&address) && !(own && part.policy.serves()) {
+                self.swarm.remove_external_address(&address);
+                self.nat_external(&address, false);
+            }
             let part = &mut self.nat;
             if !part.failed.contains(&address) && !part.confirmed.contains(&address) {
                 part.failed.push_back(address);

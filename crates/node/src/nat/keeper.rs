@@ -42,6 +42,8 @@ struct Relay {
     state: State,
     failures: u32,
     not_before: Instant,
+    /// The next failure is our own move's, and costs no pause.
+    excused: bool,
     trouble: Option<String>,
 }
 
@@ -119,6 +121,25 @@ impl Keeper {
             relay.offered = true;
             addresses.iter().for_each(|address| relay.know(address.clone()));
         }
+    }
+
+    /// This machine has other addresses now: whatever happened before says nothing about the relays. Those being asked
+    /// are asked again at once, and so are those whose place is lost with the old addresses.
+    pub(crate) fn moved(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            relay.failures = 0;
+            relay.not_before = now;
+            relay.excused = matches!(relay.state, State::Placed { .. } | State::Asking { .. });
+            if matches!(relay.state, State::Connecting { .. }) {
+                relay.state = State::Idle;
+            }
+        }
+    }
+
+    /// The addresses known of a relay.
+    pub(crate) fn addresses(&self, peer: &PeerId) -> &[Multiaddr] {
+        let relay = self.relays.iter().find(|relay| relay.peer == *peer);
+        relay.map_or(&[], |relay| &relay.addresses)
     }
 
     /// When [`Keeper::due`] has something to do, if nothing else happens.
@@ -297,6 +318,7 @@ impl Keeper {
             state: State::Idle,
             failures: 0,
             not_before: now,
+            excused: false,
             trouble: None,
         });
         self.relays.last_mut()
@@ -318,10 +340,14 @@ impl Relay {
 
     fn failed(&mut self, reason: String, now: Instant) {
         self.state = State::Idle;
+        self.trouble = Some(reason);
+        if std::mem::take(&mut self.excused) {
+            self.not_before = now;
+            return;
+        }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8));
         self.not_before = now + pause.min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
-        self.trouble = Some(reason);
     }
 }
 
@@ -411,6 +437,32 @@ mod tests {
             last = pause;
         }
         assert_eq!(last, LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn after_a_move_every_relay_is_asked_at_once() {
+        let mut lab = Lab::new(3);
+        let [placed, connecting, failed] = lab.relays[..] else {
+            panic!("three")
+        };
+        assert_eq!(lab.wanted(), [placed, connecting]);
+        let listener = lab.place(placed);
+        let dial = ConnectionId::new_unchecked(7);
+        lab.keeper.dialing(&connecting, dial);
+        assert!(lab.keeper.dial_failed(dial, "refused", lab.now));
+        assert_eq!(lab.wanted(), [failed]);
+
+        lab.keeper.moved(lab.now);
+        assert!(lab.keeper.has_place(&placed), "until the connection is gone");
+        assert_eq!(lab.wanted(), [connecting]);
+        assert_eq!(
+            lab.keeper.lost(listener, "moved".to_owned(), lab.now),
+            Some(placed)
+        );
+        assert_eq!(lab.wanted(), [placed]);
+        let listener = lab.place(placed);
+        lab.keeper.lost(listener, "gone".to_owned(), lab.now);
+        assert_eq!(lab.wanted(), [failed], "only one failure is excused");
     }
 
     #[test]

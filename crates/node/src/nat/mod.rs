@@ -6,9 +6,12 @@ mod config;
 mod events;
 mod facts;
 mod keeper;
+mod moves;
 mod part;
 mod policy;
 mod reachability;
+mod retested;
+mod sightings;
 
 pub(crate) use self::candidates::Candidates;
 pub(crate) use self::circuits::Circuit;
@@ -16,3 +19,4 @@ pub use self::config::{NatConfig, RelayLimits, RelayServe};
 pub(crate) use self::part::NatPart;
 pub(crate) use self::policy::Policy;
 pub use self::reachability::{Reachability, RelayLoad, RelayPlace, RelayState};
+pub(crate) use self::retested::Retested;

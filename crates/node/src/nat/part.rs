@@ -1,7 +1,6 @@
 //! What the node's task does about being reachable.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use clawchat_types::Locator;
@@ -16,7 +15,9 @@ use super::circuits::{Circuit, Circuits};
 use super::config::NatConfig;
 use super::facts::refusal_in_words;
 use super::keeper::{Keeper, Task};
+use super::moves::Moves;
 use super::policy::Policy;
+use super::sightings::Sightings;
 use crate::actor::Actor;
 use crate::dial::{self, Failure};
 use crate::{NodeEvent, address};
@@ -48,6 +49,8 @@ pub(crate) struct NatPart {
     pub(super) punched: HashSet<PeerId>,
     /// Neighbours dialed, and when.
     pub(super) neighbours: HashMap<PeerId, Instant>,
+    pub(super) sightings: Sightings,
+    pub(super) moves: Moves,
 }
 
 impl NatPart {
@@ -74,13 +77,16 @@ impl NatPart {
             through_relays: Vec::new(),
             punched: HashSet::new(),
             neighbours: HashMap::new(),
+            sightings: Sightings::default(),
+            moves: Moves::new(Instant::now()),
         }
     }
 
     /// When there is something to do, if nothing else happens.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let circuits = self.circuits.next_deadline();
-        self.keeper.next_deadline().into_iter().chain(circuits).min()
+        let deadlines = [self.circuits.next_deadline(), self.keeper.next_deadline()];
+        let moves = self.moves.next_deadline();
+        deadlines.into_iter().flatten().chain([moves]).min()
     }
 
     pub(super) fn is_public(&self) -> bool {
@@ -100,6 +106,7 @@ impl Actor {
     /// Does what is due.
     pub(crate) fn tend_nat(&mut self) {
         let now = Instant::now();
+        self.tend_moves(now);
         for task in self.nat.keeper.due(now) {
             match task {
                 Task::Connect { relay, addresses } => self.connect_relay(relay, addresses),
@@ -127,7 +134,9 @@ impl Actor {
     /// Dials a circuit as soon as its relay knows us.
     pub(crate) fn dial_circuit(&mut self, circuit: Circuit) {
         let (relay, at) = (circuit.relay, circuit.at.clone());
-        let connected = self.swarm.behaviour().connections.has(&relay, false);
+        let connections = &self.swarm.behaviour().connections;
+        let seen = !self.nat.hole_punching || connections.dialed_from_listener(&relay);
+        let connected = seen && connections.has(&relay, false);
         let dial = circuit.opts.connection_id();
         if !self.nat.circuits.wait(circuit, connected, Instant::now()) {
             let reason = "too many circuits are being dialed".to_owned();
@@ -188,13 +197,16 @@ impl Actor {
     }
 
     /// A connection is gone.
-    pub(crate) fn nat_disconnected(&mut self, peer: &PeerId) {
+    pub(crate) fn nat_disconnected(&mut self, peer: &PeerId, connection: ConnectionId) {
+        self.nat.moves.closed(connection);
+        self.nat.sightings.failed(connection);
         let connections = &self.swarm.behaviour().connections;
         if connections.has(peer, false) {
             return;
         }
         self.nat.punched.remove(peer);
         self.nat.identified.remove(peer);
+        self.nat.sightings.disconnected(peer);
         self.nat.keeper.offered(*peer, &[], false, Instant::now());
         self.tend_nat();
     }
@@ -202,6 +214,7 @@ impl Actor {
     /// A dial failed.
     pub(crate) fn nat_dial_failed(&mut self, connection: ConnectionId, failure: &Failure) {
         self.circuits_failed(connection, failure);
+        self.nat.sightings.failed(connection);
         if self
             .nat
             .keeper
@@ -245,29 +258,32 @@ impl Actor {
     }
 
     /// A new address of this machine, or one that is gone. A relay on a machine that has a public one needs nobody to
-    /// confirm it. What peers confirmed before this machine moved is no longer so.
+    /// confirm it.
     pub(crate) fn nat_own_address(&mut self, address: &Multiaddr, added: bool) {
+        if address::ip_of(address).is_some_and(|ip| address::is_usable(ip, false)) {
+            self.nat.moves.addresses_changed(Instant::now());
+        }
         if !added {
-            let (moved, gone) = (address::ip_of(address), &mut self.nat.confirmed);
-            let is_void = |known: &mut Multiaddr| match (moved, address::ip_of(known)) {
-                (Some(IpAddr::V4(_)), Some(IpAddr::V4(_))) => true,
-                (moved, known) => moved == known,
-            };
-            let void: Vec<Multiaddr> = gone.extract_if(.., is_void).collect();
-            for known in void {
-                self.swarm.remove_external_address(&known);
-            }
-            self.tend_nat();
-        }
-        if !self.nat.policy.serves() || !address::is_public(address, self.nat.on_loopback) {
-            return;
-        }
-        if added {
-            self.swarm.add_external_address(address.clone());
-        } else {
             self.swarm.remove_external_address(address);
+            self.nat_external(address, false);
+        } else if self.nat.policy.serves() && address::is_public(address, self.nat.on_loopback) {
+            self.swarm.add_external_address(address.clone());
+            self.nat_external(address, true);
         }
-        self.nat_external(address, added);
+    }
+
+    /// The same for all of this machine's addresses.
+    pub(super) fn confirm_own_addresses(&mut self) {
+        let own: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+        for address in own {
+            if self.nat.policy.serves()
+                && !address::is_relayed(&address)
+                && address::is_public(&address, self.nat.on_loopback)
+            {
+                self.swarm.add_external_address(address.clone());
+                self.nat_external(&address, true);
+            }
+        }
     }
 
     /// libp2p takes an address of ours for reachable, or does not any more.
@@ -297,6 +313,9 @@ impl Actor {
         }
         connections.observed(connection, &info.observed_addr);
         self.nat.identified.insert(peer);
+        if self.nat.hole_punching {
+            self.be_seen(connection, peer, info);
+        }
         if let Some(known) = self.nat.contacts.get(&peer) {
             let offers = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
             let seen = self.swarm.behaviour().connections.ip(connection);
@@ -355,8 +374,9 @@ impl Actor {
     }
 
     fn dial_ready_circuits(&mut self) {
-        let identified = &self.nat.identified;
-        let knows_us = |relay: &PeerId| !self.nat.hole_punching || identified.contains(relay);
+        let (identified, sightings) = (&self.nat.identified, &self.nat.sightings);
+        let sees_us = |relay: &PeerId| identified.contains(relay) && sightings.settled(relay);
+        let knows_us = |relay: &PeerId| !self.nat.hole_punching || sees_us(relay);
         for circuit in self.nat.circuits.ready(Instant::now(), knows_us) {
             if let Err((id, failure)) = self.dial_ours(circuit.opts) {
                 self.state.dials.failed(id, failure);

@@ -1,12 +1,14 @@
 //! Being a relay: for whom, how much, and why not.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId, relay};
 
 use super::config::{RelayLimits, RelayServe};
+use crate::address;
 
 /// Gateways whose requests are remembered for the rate limit; beyond it the table starts anew.
 const MAX_REMEMBERED: usize = 1024;
@@ -45,7 +47,7 @@ struct State {
     circuits: HashMap<PeerId, usize>,
     requests: HashMap<PeerId, (Instant, u32)>,
     /// From where a gateway asked last: those connections carry what was granted.
-    asked_from: HashMap<PeerId, VecDeque<Multiaddr>>,
+    asked_from: HashMap<PeerId, Vec<Multiaddr>>,
     /// Why the last request of a gateway was refused, until that was reported.
     refused: HashMap<PeerId, Refusal>,
     refusals: u64,
@@ -185,6 +187,28 @@ impl Policy {
         state.carries(peer) && asked_from.is_some_and(|asked_from| asked_from.contains(remote))
     }
 
+    /// Whether this gateway has a place here.
+    pub(crate) fn has_place(&self, peer: &PeerId) -> bool {
+        self.lock().places.contains(peer)
+    }
+
+    /// Where this gateway asked from before it moved: other IP addresses than the one it asked from last. They are
+    /// forgotten by that.
+    pub(crate) fn moved_from(&self, peer: &PeerId) -> HashSet<IpAddr> {
+        let mut state = self.lock();
+        let Some(asked_from) = state.asked_from.get_mut(peer) else {
+            return HashSet::new();
+        };
+        let Some(now_at) = asked_from.last().and_then(address::ip_of) else {
+            return HashSet::new();
+        };
+        let left = |from: &Multiaddr| {
+            address::ip_of(from).is_some_and(|ip| ip != now_at && ip.is_ipv4() == now_at.is_ipv4())
+        };
+        let moved = asked_from.extract_if(.., |from| left(from));
+        moved.filter_map(|from| address::ip_of(&from)).collect()
+    }
+
     /// How much is carried.
     pub(crate) fn load(&self) -> RelayLoad {
         let state = self.lock();
@@ -224,9 +248,9 @@ impl State {
         }
         let asked_from = self.asked_from.entry(peer).or_default();
         asked_from.retain(|known| known != from);
-        asked_from.push_back(from.clone());
+        asked_from.push(from.clone());
         if asked_from.len() > MAX_CARRYING {
-            asked_from.pop_front();
+            asked_from.remove(0);
         }
     }
 
@@ -299,6 +323,27 @@ mod tests {
             let _ = policy.circuit(PeerId::random(), &from());
         }
         assert!(policy.lock().requests.len() <= MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn a_gateway_that_asks_from_elsewhere_has_moved() {
+        let policy = policy(RelayServe::Anyone, RelayLimits::default());
+        let at = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let peer = PeerId::random();
+        assert_eq!(policy.moved_from(&peer), HashSet::new());
+        for same_place in ["/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1"] {
+            assert_eq!(policy.place(peer, &at(same_place)), Ok(()));
+            assert_eq!(policy.moved_from(&peer), HashSet::new());
+        }
+        assert_eq!(policy.place(peer, &at("/ip4/192.0.2.1/tcp/2")), Ok(()));
+        assert_eq!(policy.moved_from(&peer), HashSet::new());
+        assert_eq!(policy.place(peer, &at("/ip4/198.51.100.1/tcp/1")), Ok(()));
+        assert_eq!(
+            policy.moved_from(&peer),
+            HashSet::from(["192.0.2.1".parse().unwrap()])
+        );
+        assert_eq!(policy.moved_from(&peer), HashSet::new());
+        assert!(policy.has_place(&peer) && policy.carries(&peer, &at("/ip4/198.51.100.1/tcp/1")));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! Three kinds of connections without a session are no strangers while they are of use: with a relay we rely on,
 //! with a relay that carries a circuit of ours, and with a gateway we are the relay of. What the last kind may take
 //! up is the relay's own business (`nat::Policy`).
+//!
+//! Whoever is told to punch a hole from the other side also calls back the plain way, see [`Connections::call_back`].
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -22,16 +24,23 @@ use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure, NetworkBehaviour,
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Sleep};
 
 use crate::Limits;
-use crate::address;
+use crate::address::{self, Carrier};
 use crate::nat::Policy;
 use crate::rate::Source;
 
 /// Addresses seen by peers that wait to be passed on.
 const MAX_OBSERVED: usize = 32;
+/// Connections over one carrier that somebody who has a place with us may keep besides those it asked over.
+const MAX_OF_A_KIND: usize = 2;
+/// Addresses of one peer that are called back.
+const MAX_CALLED_BACK: usize = 8;
+/// Peers that are called back at a time.
+const MAX_CALLING_BACK: usize = 32;
 /// Connections that are being closed may exist beyond the limit, this many at most.
 const MAX_CLOSING: usize = 256;
 
@@ -48,6 +57,10 @@ pub(crate) struct Connections {
     relays: HashSet<PeerId>,
     /// Addresses of ours, as peers saw them.
     observed: VecDeque<Multiaddr>,
+    /// Peers being called back.
+    calling_back: HashMap<ConnectionId, PeerId>,
+    /// Calls back that are about to begin.
+    calls: VecDeque<DialOpts>,
     /// Dials under way whose result nobody wants any more.
     unwanted: HashSet<ConnectionId>,
     closing: VecDeque<(PeerId, ConnectionId)>,
@@ -59,6 +72,8 @@ pub(crate) struct Connections {
 struct Connection {
     peer: PeerId,
     remote: Multiaddr,
+    /// The address of this machine it began with; none through a relay.
+    local: Option<IpAddr>,
     inbound: bool,
     /// Whether it goes through a relay.
     relayed: bool,
@@ -100,6 +115,8 @@ impl Connections {
             ours: HashSet::new(),
             relays: HashSet::new(),
             observed: VecDeque::new(),
+            calling_back: HashMap::new(),
+            calls: VecDeque::new(),
             unwanted: HashSet::new(),
             closing: VecDeque::new(),
             timer: None,
@@ -133,6 +150,18 @@ impl Connections {
     /// Whether a connection goes through a relay.
     pub(crate) fn is_relayed(&self, id: ConnectionId) -> bool {
         self.known.get(&id).is_some_and(|known| known.relayed)
+    }
+
+    /// Whether we reached `peer` over this carrier from a port we listen on.
+    pub(crate) fn sees_us_over(&self, peer: &PeerId, carrier: Carrier) -> bool {
+        let mut of_peer = self.known.values().filter(|known| known.peer == *peer);
+        of_peer.any(|known| known.from_listener && known.usable() && known.carrier() == Some(carrier))
+    }
+
+    /// Whether we dialed a connection from a port we listen on, and over what.
+    pub(crate) fn from_listener_over(&self, id: ConnectionId) -> Option<Carrier> {
+        let known = self.known.get(&id).filter(|known| known.from_listener)?;
+        known.carrier()
     }
 
     /// The IP address a connection comes from or goes to; none through a relay.
@@ -178,6 +207,61 @@ impl Connections {
             .map(|(id, _)| *id)
             .collect();
         unused.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// This machine's addresses are `present`, and others are gone: closes the connections that began with those, since
+    /// nothing of them will ever arrive again. Says how many.
+    pub(crate) fn close_moved(&mut self, present: &HashSet<IpAddr>) -> usize {
+        let gone = |known: &Connection| known.local.is_some_and(|local| !present.contains(&local));
+        let moved = self.known.iter().filter(|(_, known)| gone(known));
+        let moved: Vec<ConnectionId> = moved.map(|(id, _)| *id).collect();
+        let count = moved.len();
+        moved.into_iter().for_each(|id| self.close(id));
+        count
+    }
+
+    /// Closes the direct connections of a peer with one of these hosts.
+    pub(crate) fn close_from(&mut self, peer: &PeerId, hosts: &HashSet<IpAddr>) {
+        let left =
+            |known: &Connection| known.peer == *peer && known.ip().is_some_and(|ip| hosts.contains(&ip));
+        let left = self.known.iter().filter(|(_, known)| left(known));
+        let left: Vec<ConnectionId> = left.map(|(id, _)| *id).collect();
+        left.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// Whether a circuit of ours goes through this relay.
+    pub(crate) fn goes_through(&self, relay: &PeerId) -> bool {
+        self.known
+            .values()
+            .any(|known| known.relay.as_ref() == Some(relay) && known.usable())
+    }
+
+    /// Whether there is any connection that does not go through a relay.
+    pub(crate) fn has_direct(&self) -> bool {
+        self.known.values().any(|known| !known.relayed && known.usable())
+    }
+
+    /// Peers that we dialed directly, each once, and where.
+    pub(crate) fn dialed_directly(&self) -> Vec<(PeerId, Multiaddr)> {
+        let mut dialed: Vec<(PeerId, Multiaddr)> = Vec::new();
+        let usable = |known: &&Connection| !known.inbound && !known.relayed && known.usable();
+        for known in self.known.values().filter(usable) {
+            if !dialed.iter().any(|(peer, _)| *peer == known.peer) {
+                dialed.push((known.peer, known.remote.clone()));
+            }
+        }
+        dialed
+    }
+
+    /// The other end of a connection, and where it comes from or goes to.
+    pub(crate) fn other_end(&self, id: ConnectionId) -> Option<(&PeerId, &Multiaddr)> {
+        let known = self.known.get(&id)?;
+        Some((&known.peer, &known.remote))
+    }
+
+    /// The relay a connection goes through.
+    pub(crate) fn relay_of(&self, id: ConnectionId) -> Option<PeerId> {
+        self.known.get(&id)?.relay
     }
 
     /// Where handshakes on a connection are counted; nowhere once it has a session.
@@ -286,12 +370,56 @@ impl Connections {
             let through = |circuit: &Connection| circuit.relay == Some(known.peer) && !circuit.closing;
             self.relays.contains(&known.peer) || self.known.values().any(through)
         };
-        let of_use = || !known.relayed && (carries_ours() || self.policy.carries(&known.peer, &known.remote));
+        let carries_theirs = || {
+            self.policy.carries(&known.peer, &known.remote)
+                || (self.policy.has_place(&known.peer) && self.is_new_of_its_kind(known))
+        };
+        let of_use = || !known.relayed && (carries_ours() || carries_theirs());
         known.sessions == 0 && !of_use()
+    }
+
+    /// Whether it is one of the newest with its peer over its carrier. Who has a place with us keeps some of each: there
+    /// it learns how its router treats the two, and keeps the router from forgetting.
+    fn is_new_of_its_kind(&self, known: &Connection) -> bool {
+        let Some(carrier) = known.carrier() else {
+            return false;
+        };
+        let newer = |other: &Connection| {
+            other.peer == known.peer && other.order > known.order && other.carrier() == Some(carrier)
+        };
+        self.count(newer) < MAX_OF_A_KIND
+    }
+
+    /// A peer is to be dialed as if it had dialed us, to punch a hole with TCP. If the peer's side is open in truth,
+    /// our packet reaches it before its own left, and two sides that both wait to be spoken to come about. So it is
+    /// also called back the plain way, from another port: that reaches every peer that can be reached, and nobody else.
+    fn call_back(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        if self.calling_back.len() >= MAX_CALLING_BACK || self.calling_back.values().any(|known| *known == peer) {
+            return;
+        }
+        let over_tcp = |address: &&Multiaddr| Carrier::of(address) == Some(Carrier::Tcp);
+        let addresses: Vec<Multiaddr> = addresses
+            .iter()
+            .filter(over_tcp)
+            .take(MAX_CALLED_BACK)
+            .cloned()
+            .collect();
+        if addresses.is_empty() {
+            return;
+        }
+        let call = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(addresses)
+            .allocate_new_port()
+            .build();
+        self.calling_back.insert(call.connection_id(), peer);
+        self.calls.push_back(call);
+        self.wake();
     }
 
     fn enter(&mut self, id: ConnectionId, mut newcomer: Connection) -> Result<(), ConnectionDenied> {
         self.ours.remove(&id);
+        self.calling_back.remove(&id);
         self.admit(&newcomer).map_err(ConnectionDenied::new)?;
         self.next += 1;
         newcomer.order = self.next;
@@ -303,6 +431,7 @@ impl Connections {
     fn leave(&mut self, id: ConnectionId) {
         self.unwanted.remove(&id);
         self.ours.remove(&id);
+        self.calling_back.remove(&id);
         self.known.remove(&id);
         self.reschedule();
     }
@@ -346,9 +475,11 @@ impl Connection {
     fn new(peer: PeerId, remote: &Multiaddr, local: Option<&Multiaddr>) -> Self {
         // Who comes through a relay shows only its peer id; where we listened tells the rest.
         let circuit = local.unwrap_or(remote);
+        let far = address::ip_of(remote).filter(|_| !address::is_relayed(circuit));
         Self {
             peer,
             remote: remote.clone(),
+            local: far.and_then(address::local_towards),
             inbound: local.is_some(),
             relayed: address::is_relayed(circuit),
             relay: address::relay_of(circuit),
@@ -363,6 +494,10 @@ impl Connection {
 
     fn ip(&self) -> Option<IpAddr> {
         address::ip_of(&self.remote).filter(|_| !self.relayed)
+    }
+
+    fn carrier(&self) -> Option<Carrier> {
+        Carrier::of(&self.remote).filter(|_| !self.relayed)
     }
 
     fn usable(&self) -> bool {
@@ -392,16 +527,18 @@ impl NetworkBehaviour for Connections {
     fn handle_pending_outbound_connection(
         &mut self,
         id: ConnectionId,
-        _: Option<PeerId>,
+        peer: Option<PeerId>,
         addresses: &[Multiaddr],
-        _: Endpoint,
+        role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let public = |address| address::is_public(address, self.on_loopback);
-        if self.ours.contains(&id) || addresses.iter().all(public) {
-            Ok(Vec::new())
-        } else {
-            Err(ConnectionDenied::new(Refusal::NotPublic))
+        if !self.ours.contains(&id) && !addresses.iter().all(public) {
+            return Err(ConnectionDenied::new(Refusal::NotPublic));
         }
+        if let (Some(peer), Endpoint::Listener) = (peer, role) {
+            self.call_back(peer, addresses);
+        }
+        Ok(Vec::new())
     }
 
     fn handle_established_outbound_connection(
@@ -450,6 +587,9 @@ impl NetworkBehaviour for Connections {
             if let Some((peer_id, id)) = self.closing.pop_front() {
                 let connection = CloseConnection::One(id);
                 return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
+            }
+            if let Some(opts) = self.calls.pop_front() {
+                return Poll::Ready(ToSwarm::Dial { opts });
             }
             if let Some(address) = self.observed.pop_front() {
                 return Poll::Ready(ToSwarm::NewExternalAddrCandidate(address));

@@ -23,7 +23,7 @@ use libp2p::{
 };
 
 use crate::legacy::Switch;
-use crate::nat::{Candidates, Policy};
+use crate::nat::{Candidates, Policy, Retested};
 use crate::{NodeConfig, StartError};
 
 use self::boxed::Boxed;
@@ -36,8 +36,9 @@ pub(crate) use self::substreams::{
 /// How long the libp2p handshake of one connection may take, dialed or accepted.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a connection is pinged. Below 20 s: over QUIC, longer intervals than the peer's own make answers
-/// late. A failure counts only for relays we rely on; sessions watch for themselves whether their peer is alive.
-const PING_INTERVAL: Duration = Duration::from_secs(8);
+/// late. A failure counts only with relays we rely on, and with those who rely on us; sessions watch for themselves whether
+/// their peer is alive.
+const PING_INTERVAL: Duration = Duration::from_secs(6);
 /// How long the answer to a ping may take. With the interval: how soon a relay that fell silent is replaced.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Substreams of any protocol on one TCP or WebSocket connection.
@@ -61,7 +62,7 @@ pub(crate) struct Behaviour {
     pub(crate) relay_client: Boxed<relay::client::Behaviour>,
     pub(crate) relay_server: Toggle<Boxed<relay::Behaviour>>,
     pub(crate) hole_punching: Toggle<Boxed<Candidates<dcutr::Behaviour>>>,
-    pub(crate) reachable: Toggle<Candidates<autonat::v2::client::Behaviour>>,
+    pub(crate) reachable: Toggle<Candidates<Retested>>,
     pub(crate) dial_back: Toggle<Boxed<autonat::v2::server::Behaviour>>,
     pub(crate) mapping: Toggle<upnp::tokio::Behaviour>,
     pub(crate) neighbours: Toggle<mdns::tokio::Behaviour>,
@@ -107,7 +108,7 @@ pub(crate) fn build(
             .into(),
         reachable: nat
             .autonat
-            .then(|| Candidates::new(autonat::v2::client::Behaviour::default(), on_loopback))
+            .then(|| Candidates::new(Retested::default(), on_loopback))
             .into(),
         dial_back: nat
             .autonat
