@@ -88,6 +88,22 @@ impl Link {
         }
     }
 
+    /// Whether it goes through a relay.
+    pub(crate) fn is_relayed(&self) -> bool {
+        match self {
+            Self::Native(session) => session.is_relayed(),
+            Self::Legacy(session) => session.is_relayed(),
+        }
+    }
+
+    /// The gateway that relays it, as far as that is known.
+    pub(crate) fn relay(&self) -> Option<&PeerId> {
+        match self {
+            Self::Native(session) => session.relay(),
+            Self::Legacy(session) => session.relay(),
+        }
+    }
+
     /// Whether both mean the same session.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {

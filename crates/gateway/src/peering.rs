@@ -46,6 +46,12 @@ const MAX_KEPT_PEERS: usize = 64;
 const PARALLEL_DIALS: usize = 4;
 /// How often the list of known peers is looked through for those without a session.
 const KEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The same after this machine went to another network, until as many tries were made. The network may need a moment.
+const MOVED_INTERVALS: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_millis(1000),
+    Duration::from_secs(2),
+];
 /// Longest life of a session before it is opened anew, however long its attestations are valid.
 const LONGEST_SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -122,6 +128,7 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                         entry.insert(Instant::now());
                     }
                 }
+                NodeEvent::Moved => moved(&gateway),
                 NodeEvent::Upgraded { peer } => nearer::go_over(&gateway, peer),
                 NodeEvent::Neighbour { peer } => nearer::greet(&gateway, &peer),
                 NodeEvent::ReachabilityChanged => {
@@ -133,6 +140,15 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
         }
     })
     .await;
+}
+
+/// This machine went to another network: whoever cannot be reached is tried again.
+fn moved(gateway: &Gateway) {
+    gateway.moves.send_modify(|count| *count = count.wrapping_add(1));
+    for hosted in gateway.hosts.loaded() {
+        let waiting: Vec<Principal> = hosted.conversations().keys().copied().collect();
+        waiting.iter().for_each(|remote| hurry(&hosted, remote));
+    }
 }
 
 /// Our addresses changed: cards are made anew if need be.
@@ -396,6 +412,8 @@ pub(crate) async fn keep(gateway: Gateway, hosted: Arc<Hosted>) {
     let stop = hosted.stop().clone();
     stop.run_until_cancelled(async {
         let mut tries: HashMap<Principal, Backoff> = HashMap::new();
+        let mut moves = gateway.moves.subscribe();
+        let mut hasty = [].iter();
         loop {
             let due = due_peers(&gateway, &hosted, &mut tries);
             let results: Vec<(Principal, bool)> = stream::iter(due)
@@ -420,7 +438,18 @@ pub(crate) async fn keep(gateway: Gateway, hosted: Arc<Hosted>) {
                         .after_failure(clock::now(), clock::jitter());
                 }
             }
-            tokio::time::sleep(KEEP_INTERVAL).await;
+            let pause = *hasty.next().unwrap_or(&KEEP_INTERVAL);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = moves.changed() => {
+                    hasty = MOVED_INTERVALS.iter();
+                    // Sessions that began elsewhere are about to end.
+                    tokio::time::sleep(*hasty.next().unwrap_or(&KEEP_INTERVAL)).await;
+                }
+            }
+            if hasty.len() > 0 {
+                tries.clear();
+            }
         }
     })
     .await;

@@ -10,7 +10,7 @@ use clawchat_ipc::{BindError, CLOSE_LIMIT, ErrorCode, Failure, Secret, Server};
 use clawchat_node::{Legacy, Limits, NatConfig, Node, NodeConfig, NodeEvent, RelayServe};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -191,6 +191,7 @@ impl Gateway {
             hints: Hints::default(),
             dialable: Dialable::default(),
             wakes: wake::Settings::new(&config, openclaw_wake),
+            moves: watch::Sender::new(0),
             long_messages: LongMessages::default(),
             tally,
             started_at: clock::now(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clawchat_node::Node;
 use clawchat_types::UnixMillis;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) wakes: wake::Settings,
     /// Which of the addresses that others told are dialed.
     pub(crate) dialable: Dialable,
+    /// Counts how often this machine went to another network: then peers are dialed again at once.
+    pub(crate) moves: watch::Sender<u64>,
     /// Memory for long messages while they arrive.
     pub(crate) long_messages: LongMessages,
     /// Counts what happens.

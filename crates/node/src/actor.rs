@@ -332,17 +332,16 @@ impl Actor {
     }
 
     pub(crate) fn context(&self, peer: clawchat_types::PeerId, connection: ConnectionId) -> session::Context {
+        let connections = &self.swarm.behaviour().connections;
         session::Context {
             clock: self.state.clock,
             us: self.view.peer_id.clone(),
             peer,
-            relayed: self.swarm.behaviour().connections.is_relayed(connection),
-            host: self
-                .swarm
-                .behaviour()
-                .connections
-                .ip(connection)
-                .map(address::host_of),
+            relayed: connections.is_relayed(connection),
+            relay: connections
+                .relay_of(connection)
+                .and_then(|relay| address::from_libp2p(&relay)),
+            host: connections.ip(connection).map(address::host_of),
             notices: self.state.notices.0.clone(),
             stop: self.state.stop.subscribe(),
         }

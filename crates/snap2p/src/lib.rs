@@ -32,7 +32,7 @@ pub use crate::handshake::{
 };
 pub use crate::limits::{
     HANDSHAKE_DEADLINE, INITIAL_WINDOW, MAX_DATA_BYTES, MAX_FRAME, MAX_LABEL_BYTES, MAX_PRE_AUTH_FRAME,
-    MAX_SEND_BUFFER, MAX_STREAMS, PING_AFTER, PONG_WITHIN, PROTOCOL, TOKEN_BYTES,
+    MAX_SEND_BUFFER, MAX_STREAMS, PING_AFTER, PONG_WITHIN, PONG_WITHIN_WHEN_DOUBTED, PROTOCOL, TOKEN_BYTES,
 };
 pub use crate::session::{OpenError, Session, SessionError, SessionEvent, StreamId};
 pub use crate::wire::{FrameError, FrameReader, WireError, refusal};

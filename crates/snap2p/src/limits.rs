@@ -25,6 +25,9 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 pub const PING_AFTER: Duration = Duration::from_secs(30);
 /// A peer that sent nothing for this long after a PING is dead.
 pub const PONG_WITHIN: Duration = Duration::from_secs(20);
+/// The same after a PING that was sent because an answer was overdue. Longer than what is buffered on the way takes over a
+/// slow line.
+pub const PONG_WITHIN_WHEN_DOUBTED: Duration = Duration::from_secs(12);
 
 /// Length of an invite token, in bytes.
 pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=32;

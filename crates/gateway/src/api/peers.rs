@@ -7,10 +7,11 @@ use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_node::{DialError, ErrorCode as WireCode, SessionOpenError};
 use clawchat_router::ResolveError;
 use clawchat_store::{MAX_ALIAS_BYTES, MAX_PEER_LOCATORS, PeerRecord};
-use clawchat_types::{Locator, Principal};
+use clawchat_types::{Locator, PeerId, Principal};
 use serde_json::{Value, json};
 
-use super::{Api, render, storage};
+use super::render::{self, Way};
+use super::{Api, storage};
 use crate::aliases;
 use crate::clock;
 use crate::delivery::hurry;
@@ -73,11 +74,37 @@ impl Api {
 
     pub(super) fn peers(&self, hosted: &Arc<Hosted>) -> Result<Value, Failure> {
         let peers = hosted.store().store().peers().map_err(|error| storage(&error))?;
+        let punched = self.gateway.node.reachability().punched;
+        let sessions = &self.gateway.sessions;
+        // A relay is named as its owner is, if a peer of this identity is known to be there.
+        let owner = |relay: &PeerId| {
+            let of_record = peers.iter().find(|peer| peer.peer_id.as_ref() == Some(relay));
+            let known = of_record.map(|record| record.principal);
+            let connected = || {
+                let mut links = sessions.with_gateway(relay);
+                links.retain(|link| link.local() == hosted.principal());
+                links.first().map(|link| *link.remote())
+            };
+            known
+                .or_else(connected)
+                .map_or_else(|| relay.to_string(), |principal| principal.to_string())
+        };
+        let way = |link: &Link| Way {
+            generation: link.generation(),
+            path: if link.is_relayed() {
+                "relayed"
+            } else if punched.contains(link.peer_id()) {
+                "punched"
+            } else {
+                "direct"
+            },
+            relay: link.relay().map(owner),
+        };
         Ok(peers
             .iter()
             .map(|peer| {
-                let link = self.gateway.sessions.find(hosted.principal(), &peer.principal);
-                render::peer(peer, link.map(|link| link.generation()))
+                let link = sessions.find(hosted.principal(), &peer.principal);
+                render::peer(peer, link.as_ref().map(way))
             })
             .collect())
     }

@@ -63,10 +63,21 @@ impl Waiting {
     }
 }
 
+/// How a connected peer is connected.
+pub(super) struct Way {
+    /// Generation of the protocol in use.
+    pub(super) generation: u8,
+    /// `direct`, `punched` (direct, after a relay brought the two together) or `relayed`.
+    pub(super) path: &'static str,
+    /// Who relays.
+    pub(super) relay: Option<String>,
+}
+
 /// A known peer. `address` is a comma-separated list, as in the TypeScript version; `addresses` the same as a list.
 /// `protocol` is the one in use, otherwise the best one the peer has spoken.
-pub(super) fn peer(record: &PeerRecord, connected: Option<u8>) -> Value {
-    let (generation, connected) = (connected.or(record.protocol_pin), connected.is_some());
+pub(super) fn peer(record: &PeerRecord, way: Option<Way>) -> Value {
+    let in_use = way.as_ref().map(|way| way.generation);
+    let (generation, connected) = (in_use.or(record.protocol_pin), way.is_some());
     let mut object = Map::new();
     object.insert("principal".to_owned(), json!(record.principal));
     if !record.locators.is_empty() {
@@ -93,6 +104,12 @@ pub(super) fn peer(record: &PeerRecord, connected: Option<u8>) -> Value {
     }
     if let Some(protocol) = generation.and_then(protocol_name) {
         object.insert("protocol".to_owned(), json!(protocol));
+    }
+    if let Some(way) = way {
+        object.insert("path".to_owned(), json!(way.path));
+        if let Some(relay) = way.relay {
+            object.insert("relay".to_owned(), json!(relay));
+        }
     }
     Value::Object(object)
 }

@@ -32,6 +32,8 @@ const OUTPUT_BUFFERS: usize = 2;
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How long without an answer makes a session worse than a newer one.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// How long without an answer makes us ask whether the recipient's gateway is still there at all.
+const DOUBT_AFTER: Duration = Duration::from_secs(3);
 /// Messages sent whose fate is not written into the outbox yet. Beyond it no more are sent: the disk is behind.
 const MAX_UNSETTLED: usize = 1024;
 
@@ -219,6 +221,7 @@ impl<'a> Pump<'a> {
         let mut last_progress = Instant::now();
         // A newer session may have turned up before this one was silent for long enough.
         let mut look_again = false;
+        let mut doubted = None;
         self.conversation.is_given_up();
         loop {
             if self.sender.in_flight() == 0 {
@@ -270,6 +273,12 @@ impl<'a> Pump<'a> {
                     if self.has_better_way(last_progress) {
                         return self.go_over();
                     }
+                }
+                () = tokio::time::sleep_until(last_progress + DOUBT_AFTER),
+                    if self.sender.in_flight() > 0 && doubted != Some(last_progress) =>
+                {
+                    doubted = Some(last_progress);
+                    self.session.doubt();
                 }
                 () = tokio::time::sleep_until(last_progress + ANSWER_LIMIT), if self.sender.in_flight() > 0 => {
                     return UNANSWERED.to_owned();

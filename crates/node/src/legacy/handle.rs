@@ -8,6 +8,7 @@ use clawchat_types::{NodeId, PeerId, Principal};
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::SessionClosed;
+use crate::session::task::Context;
 
 /// Requests of the application that may wait for the substream.
 const MAX_COMMANDS: usize = 16;
@@ -30,6 +31,8 @@ struct Inner {
     outbound: bool,
     bound: bool,
     host: Option<IpAddr>,
+    relayed: bool,
+    relay: Option<PeerId>,
     commands: mpsc::Sender<Command>,
     arrivals: Mutex<mpsc::Receiver<LegacyBatch>>,
     ended: watch::Receiver<Option<SessionClosed>>,
@@ -90,7 +93,7 @@ impl Confirmation {
 
 impl LegacySession {
     /// A handle for a session, and what its driver needs.
-    pub(super) fn new(session: &Session, peer: PeerId, host: Option<IpAddr>) -> (Self, Ends) {
+    pub(super) fn new(session: &Session, context: &Context) -> (Self, Ends) {
         let (commands, command_receiver) = mpsc::channel(MAX_COMMANDS);
         // One batch waits while the next one arrives.
         let (arrivals, arrival_receiver) = mpsc::channel(1);
@@ -101,10 +104,12 @@ impl LegacySession {
             remote: *session.remote(),
             remote_node: *session.remote_node(),
             attestation: session.remote_attestation().to_vec(),
-            peer,
+            peer: context.peer.clone(),
             outbound: session.is_initiator(),
             bound: session.is_bound(),
-            host,
+            host: context.host,
+            relayed: context.relayed,
+            relay: context.relay.clone(),
             commands,
             arrivals: Mutex::new(arrival_receiver),
             ended: end,
@@ -163,6 +168,18 @@ impl LegacySession {
     #[must_use]
     pub fn is_outbound(&self) -> bool {
         self.inner.outbound
+    }
+
+    /// Whether its connection goes through a relay.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        self.inner.relayed
+    }
+
+    /// The gateway that relays it; `None` when none does, or when the connection does not tell which.
+    #[must_use]
+    pub fn relay(&self) -> Option<&PeerId> {
+        self.inner.relay.as_ref()
     }
 
     /// Whether the attested node key is the key of the connection: only then is it proven who the peer is.

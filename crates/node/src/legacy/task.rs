@@ -74,7 +74,7 @@ pub(crate) async fn dial(
     };
     match result {
         Ok((io, session, frames)) => {
-            let (handle, ends) = LegacySession::new(&session, context.peer.clone(), context.host);
+            let (handle, ends) = LegacySession::new(&session, &context);
             context.authenticated().await;
             let _ = reply.send(Ok(handle));
             outcome(&drive(session, io, frames, ends, places, context.clock, stop).await)
@@ -119,7 +119,7 @@ pub(crate) async fn answer(
             return Outcome::Ended;
         }
     };
-    let (handle, ends) = LegacySession::new(&session, context.peer.clone(), context.host);
+    let (handle, ends) = LegacySession::new(&session, &context);
     context.authenticated().await;
     // The session runs while its owner is not ready to take it.
     let mut driving = pin!(drive(session, io, frames, ends, places, context.clock, stop));

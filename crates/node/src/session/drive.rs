@@ -95,7 +95,10 @@ async fn write(shared: &Shared, mut io: impl AsyncWrite + Unpin) {
 /// Tells the session the time whenever it wants to know, until it gives the peer up.
 async fn watch_time(shared: &Shared, clock: Clock) {
     loop {
-        clock.sleep_until(shared.deadline()).await;
+        tokio::select! {
+            () = clock.sleep_until(shared.deadline()) => {}
+            () = shared.hasty.notified() => {}
+        }
         if let Fed::Over = shared.handle_timeout(clock.now()) {
             return;
         }

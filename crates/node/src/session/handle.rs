@@ -7,6 +7,7 @@ use clawchat_snap2p::{ErrorCode, StreamId};
 use clawchat_types::{NodeId, PeerId, Principal};
 
 use super::shared::Shared;
+use crate::clock::Clock;
 use crate::{SessionClosed, Stream, StreamError};
 
 /// An authenticated session between one of our identities and a peer's principal.
@@ -23,6 +24,7 @@ pub struct SessionHandle {
 /// Shared by all handles and streams of a session; the session ends with it.
 pub(super) struct Owner {
     pub(super) shared: Arc<Shared>,
+    clock: Clock,
 }
 
 impl Drop for Owner {
@@ -32,9 +34,9 @@ impl Drop for Owner {
 }
 
 impl SessionHandle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, clock: Clock) -> Self {
         Self {
-            owner: Arc::new(Owner { shared }),
+            owner: Arc::new(Owner { shared, clock }),
         }
     }
 
@@ -85,6 +87,18 @@ impl SessionHandle {
     #[must_use]
     pub fn host(&self) -> Option<IpAddr> {
         self.shared().parties.place.host
+    }
+
+    /// The gateway that relays it; `None` when none does, or when the connection does not tell which.
+    #[must_use]
+    pub fn relay(&self) -> Option<&PeerId> {
+        self.shared().parties.place.relay.as_ref()
+    }
+
+    /// Says that an answer of the peer's application is overdue. The peer is asked for a sign of life at once, and the
+    /// session ends if none comes within 12 s, sooner than without doubt.
+    pub fn doubt(&self) {
+        self.shared().doubt(self.owner.clock.now());
     }
 
     /// Whether both handles mean the same session.

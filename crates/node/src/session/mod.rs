@@ -57,9 +57,10 @@ pub(crate) mod testing {
                     peer: "far".parse().unwrap(),
                     relayed: false,
                     host: None,
+                    relay: None,
                 },
             ));
-            let handle = SessionHandle::new(Arc::clone(&shared));
+            let handle = SessionHandle::new(Arc::clone(&shared), clock);
             let (going_on, stop) = watch::channel(false);
             tokio::spawn(async move {
                 drive::drive(&shared, io, frames, clock, stop).await;

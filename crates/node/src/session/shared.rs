@@ -36,6 +36,8 @@ pub(super) struct Place {
     pub(super) relayed: bool,
     /// The host of the connection's other end; unknown through a relay.
     pub(super) host: Option<IpAddr>,
+    /// The relay, as far as it is known.
+    pub(super) relay: Option<PeerId>,
 }
 
 /// The shared part of one session.
@@ -43,6 +45,8 @@ pub(super) struct Shared {
     pub(super) parties: Parties,
     /// Tells the writing side of the task that there may be something to send.
     pub(super) writer: Notify,
+    /// Tells the task that it may have to tell the time earlier than it thought.
+    pub(super) hasty: Notify,
     /// Tells the task that nobody wants the session any more.
     pub(super) abandoned: Notify,
     arrivals: Notify,
@@ -113,6 +117,7 @@ impl Shared {
         Self {
             parties,
             writer: Notify::new(),
+            hasty: Notify::new(),
             abandoned: Notify::new(),
             arrivals: Notify::new(),
             ended: watch::Sender::new(None),
@@ -180,6 +185,13 @@ impl Shared {
     }
 
     // --- for handles --------------------------------------------------------------------
+
+    /// An answer is overdue.
+    pub(super) fn doubt(&self, now: Moment) {
+        self.lock().session.doubt(now);
+        self.hasty.notify_one();
+        self.writer.notify_one();
+    }
 
     /// Ends the session from this side.
     pub(super) fn close(&self, code: ErrorCode) {

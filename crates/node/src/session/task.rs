@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) relayed: bool,
     /// Where its connection comes from or goes to; unknown through a relay.
     pub(crate) host: Option<IpAddr>,
+    /// That relay, as far as it is known.
+    pub(crate) relay: Option<PeerId>,
     pub(crate) notices: mpsc::Sender<Notice>,
     /// Becomes true when the node closes.
     pub(crate) stop: watch::Receiver<bool>,
@@ -95,7 +97,7 @@ pub(crate) async fn dial(
     match result {
         Ok((io, session, frames)) => {
             let shared = Arc::new(Shared::new(session, context.place()));
-            let handle = SessionHandle::new(Arc::clone(&shared));
+            let handle = SessionHandle::new(Arc::clone(&shared), context.clock);
             context.authenticated().await;
             let _ = reply.send(Ok(handle));
             outcome(&drive(&shared, io, frames, context.clock, stop).await)
@@ -137,7 +139,7 @@ pub(crate) async fn answer(
         }
     };
     let shared = Arc::new(Shared::new(session, context.place()));
-    let handle = SessionHandle::new(Arc::clone(&shared));
+    let handle = SessionHandle::new(Arc::clone(&shared), context.clock);
     context.authenticated().await;
     // The session runs while its owner is not ready to take it.
     let mut driving = pin!(drive(&shared, io, frames, context.clock, stop));
@@ -154,6 +156,7 @@ impl Context {
             peer: self.peer.clone(),
             relayed: self.relayed,
             host: self.host,
+            relay: self.relay.clone(),
         }
     }
 

@@ -15,7 +15,7 @@ use snow::TransportState;
 pub use self::event::{OpenError, SessionError, SessionEvent, StreamId};
 use self::stream::Stream;
 use crate::ErrorCode;
-use crate::limits::{MAX_QUEUED_CONTROL, MAX_STREAMS, PING_AFTER, PONG_WITHIN};
+use crate::limits::{MAX_QUEUED_CONTROL, MAX_STREAMS, PING_AFTER, PONG_WITHIN, PONG_WITHIN_WHEN_DOUBTED};
 use crate::wire::{Control, KIND_NOISE, Parser, is_label};
 
 /// Which side of the handshake this was. Decides who opens odd and who even streams.
@@ -280,12 +280,27 @@ impl Session {
             Some(dead_at) if now.mono >= dead_at => self.end(ErrorCode::Timeout),
             Some(_) => {}
             None if now.mono >= self.heard_at.saturating_add(PING_AFTER) => {
-                self.ping = Some(self.pings_sent);
-                self.pings_sent = self.pings_sent.wrapping_add(1);
-                self.dead_at = Some(now.mono.saturating_add(PONG_WITHIN));
+                self.ask_for_life(now.mono.saturating_add(PONG_WITHIN));
             }
             None => {}
         }
+    }
+
+    /// Asks the peer for a sign of life at once, because an answer of its application is overdue; without one it is
+    /// given up after [`PONG_WITHIN_WHEN_DOUBTED`]. [`Session::poll_timeout`] may be earlier after that.
+    pub fn doubt(&mut self, now: Moment) {
+        let dead_at = now.mono.saturating_add(PONG_WITHIN_WHEN_DOUBTED);
+        if !self.is_closed() && self.dead_at.is_none_or(|known| known > dead_at) {
+            self.ask_for_life(dead_at);
+        }
+    }
+
+    fn ask_for_life(&mut self, dead_at: Duration) {
+        if self.dead_at.is_none() {
+            self.ping = Some(self.pings_sent);
+            self.pings_sent = self.pings_sent.wrapping_add(1);
+        }
+        self.dead_at = Some(dead_at);
     }
 
     // --- reading ------------------------------------------------------------------------

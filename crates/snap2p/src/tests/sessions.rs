@@ -3,7 +3,7 @@
 use super::pair::{SECOND, carry, events, goodbye, open, raw_and_session, sessions};
 use crate::wire::Control;
 use crate::{
-    ErrorCode, MAX_STREAMS, OpenError, PING_AFTER, PONG_WITHIN, SessionError, SessionEvent, StreamId,
+    ErrorCode, MAX_STREAMS, OpenError, PING_AFTER, PONG_WITHIN, PONG_WITHIN_WHEN_DOUBTED, SessionError, SessionEvent, StreamId,
     WireError,
 };
 
@@ -180,6 +180,26 @@ fn a_silent_peer_is_asked_and_one_that_answers_lives() {
         alice.poll_timeout(),
         Some(PING_AFTER + PONG_WITHIN - SECOND + PING_AFTER)
     );
+}
+
+#[test]
+fn a_doubted_peer_is_asked_at_once_and_given_up_sooner() {
+    let (mut alice, mut bob, clock) = sessions();
+    alice.doubt(clock.advance(SECOND));
+    assert_eq!(alice.poll_timeout(), Some(SECOND + PONG_WITHIN_WHEN_DOUBTED));
+    alice.doubt(clock.advance(SECOND));
+    assert_eq!(
+        alice.poll_timeout(),
+        Some(SECOND + PONG_WITHIN_WHEN_DOUBTED),
+        "doubting twice gives no more time"
+    );
+    assert_eq!(carry(&mut alice, &mut bob, clock.now()), 1);
+    assert_eq!(carry(&mut bob, &mut alice, clock.now()), 1);
+    assert_eq!(alice.poll_timeout(), Some(2 * SECOND + PING_AFTER));
+    alice.handle_timeout(clock.advance(PING_AFTER));
+    alice.doubt(clock.now());
+    alice.handle_timeout(clock.advance(PONG_WITHIN_WHEN_DOUBTED));
+    assert!(alice.is_closed(), "doubt shortens what was granted before");
 }
 
 #[test]
