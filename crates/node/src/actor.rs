@@ -168,6 +168,7 @@ impl Actor {
 
     /// Serves until told to close, or until every handle is gone.
     pub(crate) async fn run(mut self) {
+        self.nat.begin();
         let events = self.events.clone();
         let (limit, done) = loop {
             let idle = Instant::now() + Duration::from_secs(3600);

@@ -226,6 +226,9 @@ impl<'a> Pump<'a> {
         loop {
             if self.sender.in_flight() == 0 {
                 last_progress = Instant::now();
+                if std::mem::take(&mut look_again) && self.has_better_way(last_progress) {
+                    return self.go_over();
+                }
             }
             if let Err(error) = self.fill() {
                 return error.to_string();

@@ -55,9 +55,7 @@ impl Circuits {
 
     /// Whether a circuit through this relay waits.
     pub(crate) fn waits_for(&self, relay: &PeerId) -> bool {
-        self.waiting
-            .iter()
-            .any(|waiting| waiting.circuit.relay == *relay)
+        self.waiting.iter().any(|waiting| waiting.circuit.relay == *relay)
     }
 
     /// Whether this relay is being dialed.

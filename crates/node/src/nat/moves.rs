@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::part::without_peer;
 use crate::actor::Actor;
 use crate::address::{self, Carrier};
+use crate::swarm::{PING_INTERVAL, PING_TIMEOUT};
 use crate::{NodeEvent, clock};
 
 /// How long after a change of this machine's addresses something is done about it: some come back at once, and with
@@ -24,44 +25,62 @@ const RETEST_INTERVAL: Duration = Duration::from_secs(15 * 60);
 const RETEST_JITTER: Duration = Duration::from_secs(3 * 60);
 /// Peers that are dialed for that.
 const RETEST_PEERS: usize = 2;
-/// Pings without an answer after which somebody who has a place with us is taken for gone.
-const SILENT_PINGS: u8 = 2;
+/// How long a relay we rely on may be silent.
+const RELAY_SILENCE: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
+/// How long somebody who relies on us as a relay may be: one ping may get lost.
+const GUEST_SILENCE: Duration = RELAY_SILENCE.saturating_mul(2);
 /// Addresses of a relay that are dialed to learn how it sees us.
 const MAX_RELAY_ADDRESSES: usize = 2;
 
 /// What is remembered for that.
 pub(crate) struct Moves {
+    /// Set once the addresses this machine started with are known.
+    begun: bool,
     /// When this machine's addresses have settled since they last changed.
     settled_at: Option<Instant>,
     retest_at: Instant,
-    /// Connections on which pings went without an answer, and how many.
-    silent: HashMap<ConnectionId, u8>,
+    /// When a ping was last answered on a connection, and when that is to be looked at. What libp2p says of failures
+    /// comes too late, and says nothing of the first one.
+    answers: HashMap<ConnectionId, Answered>,
+}
+
+/// The last answer to a ping on a connection.
+struct Answered {
+    at: Instant,
+    look_at: Instant,
 }
 
 impl Moves {
     /// Nothing has changed yet.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
+            begun: false,
             settled_at: None,
             retest_at: now + retest_pause(),
-            silent: HashMap::new(),
+            answers: HashMap::new(),
         }
+    }
+
+    /// From now on addresses change.
+    pub(super) fn begin(&mut self) {
+        self.begun = true;
     }
 
     /// When there is something to do.
     pub(super) fn next_deadline(&self) -> Instant {
-        self.settled_at
-            .map_or(self.retest_at, |at| at.min(self.retest_at))
+        let looks = self.answers.values().map(|answer| answer.look_at);
+        let due = looks.chain(self.settled_at).min();
+        due.map_or(self.retest_at, |at| at.min(self.retest_at))
     }
 
     /// This machine has an address more, or less.
     pub(super) fn addresses_changed(&mut self, now: Instant) {
-        self.settled_at = Some(now + SETTLE);
+        self.settled_at = self.begun.then(|| now + SETTLE);
     }
 
     /// A connection is gone.
     pub(super) fn closed(&mut self, connection: ConnectionId) {
-        self.silent.remove(&connection);
+        self.answers.remove(&connection);
     }
 
     fn is_settled(&mut self, now: Instant) -> bool {
@@ -76,11 +95,26 @@ impl Moves {
         due
     }
 
-    /// One more ping was not answered. Says whether that is enough.
-    fn is_too_silent(&mut self, connection: ConnectionId) -> bool {
-        let count = self.silent.entry(connection).or_default();
-        *count = count.saturating_add(1);
-        *count >= SILENT_PINGS
+    /// A ping was answered.
+    fn answered(&mut self, connection: ConnectionId, now: Instant) {
+        let look_at = now + RELAY_SILENCE;
+        self.answers.insert(connection, Answered { at: now, look_at });
+    }
+
+    /// Connections that were silent for so long that a relay should not be, and for how long. Each is named once, and
+    /// once more when not even a guest should be.
+    fn silent(&mut self, now: Instant) -> Vec<(ConnectionId, Duration)> {
+        let mut silent = Vec::new();
+        self.answers.retain(|id, answer| {
+            if now < answer.look_at {
+                return true;
+            }
+            let silence = now.saturating_duration_since(answer.at);
+            silent.push((*id, silence));
+            answer.look_at = answer.at + GUEST_SILENCE;
+            silence < GUEST_SILENCE
+        });
+        silent
     }
 }
 
@@ -96,6 +130,9 @@ impl Actor {
         }
         if self.nat.moves.is_time_to_retest(now) {
             self.retest();
+        }
+        for (connection, silence) in self.nat.moves.silent(now) {
+            self.fell_silent(connection, silence);
         }
     }
 
@@ -150,24 +187,32 @@ impl Actor {
         }
     }
 
-    /// A ping was answered, or not. A relay that we or our circuits rely on must answer, and so must those who rely on
-    /// us, if not every time: whoever moved away without a word must not keep its place.
+    /// A ping was answered, or not. QUIC watches for itself whether the other end is there, and answers late to pings
+    /// that come more often than the other end sends its own.
     pub(crate) fn nat_ping(&mut self, event: &ping::Event) {
         let id = event.connection;
-        if !matches!(event.result, Err(ping::Failure::Timeout)) {
-            self.nat.moves.closed(id);
-            return;
+        let connections = &self.swarm.behaviour().connections;
+        let watched = connections.other_end(id).is_some_and(|(_, remote)| {
+            Carrier::of(remote) != Some(Carrier::Quic) && !connections.is_relayed(id)
+        });
+        if event.result.is_ok() && watched {
+            self.nat.moves.answered(id, Instant::now());
         }
+    }
+
+    /// A relay that we or our circuits rely on must answer, and so must those who rely on us: whoever moved away without
+    /// a word must not keep its place.
+    fn fell_silent(&mut self, connection: ConnectionId, silence: Duration) {
         let connections = &mut self.swarm.behaviour_mut().connections;
-        let Some((peer, remote)) = connections.other_end(id).filter(|_| !connections.is_relayed(id)) else {
+        let Some((peer, remote)) = connections.other_end(connection) else {
             return;
         };
         if self.nat.keeper.has_place(peer) || connections.goes_through(peer) {
-            tracing::info!(relay = %peer, "the relay does not answer any more");
-            connections.close(id);
-        } else if self.nat.policy.carries(peer, remote) && self.nat.moves.is_too_silent(id) {
-            tracing::debug!(%peer, "who has a place with us does not answer any more");
-            connections.close(id);
+            tracing::info!(relay = %peer, ?silence, "the relay does not answer any more");
+            connections.close(connection);
+        } else if silence >= GUEST_SILENCE && self.nat.policy.carries(peer, remote) {
+            tracing::debug!(%peer, ?silence, "who has a place with us does not answer any more");
+            connections.close(connection);
         }
     }
 
@@ -177,10 +222,7 @@ impl Actor {
         let left = self.nat.policy.moved_from(peer);
         if !left.is_empty() {
             tracing::debug!(%peer, "has moved");
-            self.swarm
-                .behaviour_mut()
-                .connections
-                .close_from(peer, &left);
+            self.swarm.behaviour_mut().connections.close_from(peer, &left);
         }
     }
 
@@ -241,7 +283,9 @@ mod tests {
     fn changes_are_acted_upon_once_they_have_settled() {
         let now = Instant::now();
         let mut moves = Moves::new(now);
-        assert!(!moves.is_settled(now + SETTLE));
+        moves.addresses_changed(now);
+        assert!(!moves.is_settled(now + SETTLE), "those of the start");
+        moves.begin();
         moves.addresses_changed(now);
         assert_eq!(moves.next_deadline(), now + SETTLE);
         moves.addresses_changed(now + SETTLE / 2);
@@ -262,12 +306,19 @@ mod tests {
     }
 
     #[test]
-    fn one_lost_ping_is_forgiven() {
-        let mut moves = Moves::new(Instant::now());
+    fn silence_is_noticed_when_it_lasts() {
+        let now = Instant::now();
+        let mut moves = Moves::new(now);
         let id = ConnectionId::new_unchecked(1);
-        assert!(!moves.is_too_silent(id));
-        moves.closed(id);
-        assert!(!moves.is_too_silent(id));
-        assert!(moves.is_too_silent(id));
+        moves.answered(id, now);
+        assert_eq!(moves.next_deadline(), now + RELAY_SILENCE);
+        let again = now + PING_INTERVAL;
+        moves.answered(id, again);
+        assert_eq!(moves.silent(now + RELAY_SILENCE), []);
+        assert_eq!(moves.silent(again + RELAY_SILENCE), [(id, RELAY_SILENCE)]);
+        assert_eq!(moves.silent(again + RELAY_SILENCE), [], "said once");
+        assert_eq!(moves.next_deadline(), again + GUEST_SILENCE);
+        assert_eq!(moves.silent(again + GUEST_SILENCE), [(id, GUEST_SILENCE)]);
+        assert!(moves.answers.is_empty());
     }
 }

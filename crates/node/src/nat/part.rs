@@ -89,6 +89,11 @@ impl NatPart {
         deadlines.into_iter().flatten().chain([moves]).min()
     }
 
+    /// The addresses this machine started with are known.
+    pub(crate) fn begin(&mut self) {
+        self.moves.begin();
+    }
+
     pub(super) fn is_public(&self) -> bool {
         !(self.external.is_empty() && self.confirmed.is_empty() && self.mapped.is_empty())
     }

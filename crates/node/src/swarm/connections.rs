@@ -20,11 +20,11 @@ use std::task::{Context, Poll, Waker};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure, NetworkBehaviour,
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Sleep};
 
@@ -394,7 +394,9 @@ impl Connections {
     /// our packet reaches it before its own left, and two sides that both wait to be spoken to come about. So it is
     /// also called back the plain way, from another port: that reaches every peer that can be reached, and nobody else.
     fn call_back(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        if self.calling_back.len() >= MAX_CALLING_BACK || self.calling_back.values().any(|known| *known == peer) {
+        if self.calling_back.len() >= MAX_CALLING_BACK
+            || self.calling_back.values().any(|known| *known == peer)
+        {
             return;
         }
         let over_tcp = |address: &&Multiaddr| Carrier::of(address) == Some(Carrier::Tcp);

@@ -38,9 +38,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a connection is pinged. Below 20 s: over QUIC, longer intervals than the peer's own make answers
 /// late. A failure counts only with relays we rely on, and with those who rely on us; sessions watch for themselves whether
 /// their peer is alive.
-const PING_INTERVAL: Duration = Duration::from_secs(6);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(6);
 /// How long the answer to a ping may take. With the interval: how soon a relay that fell silent is replaced.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Substreams of any protocol on one TCP or WebSocket connection.
 const MAX_YAMUX_STREAMS: usize = 256;
 /// Substreams of any protocol that the peer may open on one QUIC connection.

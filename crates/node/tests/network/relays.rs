@@ -8,6 +8,8 @@ use clawchat_node::{
 use clawchat_testkit::Person::{self, Alice, Alice2, Bob, Carol, Dave};
 use clawchat_types::Locator;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::support::{Gateway, echo_one, within, works};
 
 /// How soon another relay has to be found when one dies.
@@ -242,4 +244,92 @@ async fn a_circuit_carries_as_much_as_the_relay_allows() {
     let again = within(bob.node.connect(&circuits(&alice))).await.unwrap().peer;
     let ours = bob.open(&again, Some(Alice)).await.unwrap();
     works(&ours, &alice.inbound().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_falls_silent_is_left_in_time() {
+    let (carol, dave, erin) = (relay(Carol).await, relay(Dave).await, relay(Alice2).await);
+    let wire = Wire::to(&carol).await;
+    let nat = NatConfig {
+        relays: std::iter::once(wire.locator.clone())
+            .chain([&dave, &erin].map(|relay| relay.over("tcp").remove(0)))
+            .collect(),
+        ..NatConfig::off()
+    };
+    let mut alice = Gateway::start_reachable(&[Alice], nat, hasty()).await;
+    let facts = placed(&mut alice, 2).await;
+    assert_eq!(facts.relays[0].state, RelayState::Placed);
+    assert_eq!(facts.relays[2].state, RelayState::Idle, "two are enough");
+
+    let silent = tokio::time::Instant::now();
+    wire.fall_silent();
+    until(&mut alice, |facts| facts.relays[2].state == RelayState::Placed).await;
+    assert!(silent.elapsed() < FAILOVER, "{:?}", silent.elapsed());
+    let facts = alice.node.reachability();
+    assert_ne!(facts.relays[0].state, RelayState::Placed);
+    assert!(wire.is_open(), "nobody but the gateway ended it");
+    // Whoever calls now gets through.
+    let bob = client(Bob, &[], false).await;
+    let peer = within(bob.node.connect(&circuits(&alice))).await.unwrap().peer;
+    let ours = bob.open(&peer, Some(Alice)).await.unwrap();
+    works(&ours, &alice.inbound().await).await;
+}
+
+/// A TCP connection in between that can stop carrying without breaking.
+struct Wire {
+    locator: Locator,
+    silent: tokio::sync::watch::Sender<bool>,
+}
+
+impl Wire {
+    async fn to(relay: &Gateway) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let text = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", relay.node.peer_id());
+        let (silent, is_silent) = tokio::sync::watch::channel(false);
+        let far = relay.socket();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = tokio::net::TcpStream::connect(far).await.unwrap();
+                let (near_reads, near_writes) = near.into_split();
+                let (far_reads, far_writes) = far.into_split();
+                tokio::spawn(carry(near_reads, far_writes, is_silent.clone()));
+                tokio::spawn(carry(far_reads, near_writes, is_silent.clone()));
+            }
+        });
+        Self {
+            locator: text.parse().unwrap(),
+            silent,
+        }
+    }
+
+    /// From now on nothing gets through, and nothing breaks.
+    fn fall_silent(&self) {
+        self.silent.send_replace(true);
+    }
+
+    fn is_open(&self) -> bool {
+        self.silent.receiver_count() > 0
+    }
+}
+
+/// Carries bytes one way; when it is to be silent it takes them and keeps them.
+async fn carry(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    silent: tokio::sync::watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count) = from.read(&mut buffer).await {
+        if count == 0 {
+            break;
+        }
+        if !*silent.borrow() && to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+    // Whoever hangs up is not told on.
+    if *silent.borrow() {
+        std::future::pending::<()>().await;
+    }
 }

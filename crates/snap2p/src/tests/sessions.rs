@@ -3,8 +3,8 @@
 use super::pair::{SECOND, carry, events, goodbye, open, raw_and_session, sessions};
 use crate::wire::Control;
 use crate::{
-    ErrorCode, MAX_STREAMS, OpenError, PING_AFTER, PONG_WITHIN, PONG_WITHIN_WHEN_DOUBTED, SessionError, SessionEvent, StreamId,
-    WireError,
+    ErrorCode, MAX_STREAMS, OpenError, PING_AFTER, PONG_WITHIN, PONG_WITHIN_WHEN_DOUBTED, SessionError,
+    SessionEvent, StreamId, WireError,
 };
 
 fn data(id: StreamId, bytes: &'static [u8]) -> SessionEvent {

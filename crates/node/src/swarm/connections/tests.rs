@@ -187,3 +187,55 @@ async fn silence_is_ended_after_a_while() {
     assert_eq!(id, silent);
     assert!(!table.connections.known[&friend].closing);
 }
+
+#[tokio::test]
+async fn who_is_to_be_punched_over_tcp_is_also_called_back() {
+    let mut table = Table::new(Limits::default());
+    let peer = PeerId::random();
+    let addresses: Vec<Multiaddr> = (0..100)
+        .map(|port| format!("/ip4/198.51.100.1/tcp/{}", 9000 + port).parse().unwrap())
+        .collect();
+    let punch = |table: &mut Table, id: usize, addresses: &[Multiaddr], role: Endpoint| {
+        let id = ConnectionId::new_unchecked(id);
+        table
+            .connections
+            .handle_pending_outbound_connection(id, Some(peer), addresses, role)
+            .map(drop)
+    };
+    let quic: Multiaddr = "/ip4/198.51.100.1/udp/9000/quic-v1".parse().unwrap();
+    punch(&mut table, 1, &[quic], Endpoint::Listener).unwrap();
+    punch(&mut table, 2, &addresses, Endpoint::Dialer).unwrap();
+    assert!(table.connections.calls.is_empty());
+    punch(&mut table, 3, &addresses, Endpoint::Listener).unwrap();
+    punch(&mut table, 4, &addresses, Endpoint::Listener).unwrap();
+    assert_eq!(table.connections.calls.len(), 1, "one call at a time");
+    let call = table.connections.calls.pop_front().unwrap().connection_id();
+    table.connections.leave(call);
+    punch(&mut table, 5, &addresses, Endpoint::Listener).unwrap();
+    assert_eq!(table.connections.calls.len(), 1);
+    let private = ["/ip4/192.168.1.1/tcp/9000".parse().unwrap()];
+    assert!(punch(&mut table, 6, &private, Endpoint::Listener).is_err());
+}
+
+#[tokio::test]
+async fn only_connections_from_an_address_that_is_gone_are_closed() {
+    let mut table = Table::new(Limits::default());
+    let near = table.with_session(PeerId::random(), "127.0.0.1");
+    let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+    assert_eq!(table.connections.close_moved(&HashSet::from([loopback])), 0);
+    let elsewhere: IpAddr = "192.0.2.77".parse().unwrap();
+    assert_eq!(table.connections.close_moved(&HashSet::from([elsewhere])), 1);
+    assert_eq!(table.evicted(), [near]);
+}
+
+#[tokio::test]
+async fn what_somebody_left_behind_is_closed_and_nothing_else() {
+    let mut table = Table::new(Limits::default());
+    let (moved, other) = (PeerId::random(), PeerId::random());
+    let old = table.with_session(moved, "192.0.2.1");
+    table.with_session(moved, "192.0.2.2");
+    table.with_session(other, "192.0.2.1");
+    let left = HashSet::from(["192.0.2.1".parse().unwrap()]);
+    table.connections.close_from(&moved, &left);
+    assert_eq!(table.evicted(), [old]);
+}
