@@ -19,6 +19,8 @@ const PUNCH_LIMIT: Duration = Duration::from_secs(10);
 const HEAL_LIMIT: Duration = Duration::from_secs(150);
 /// How long a conversation may stand still when its relay dies.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(15);
+/// How long it may when one side goes to another network.
+const ROAM_LIMIT: Duration = Duration::from_secs(15);
 /// Messages of each side in each part of a trial.
 const MESSAGES: usize = 5;
 /// How long a network is cut off: shorter than a session lives without a sign of the other, and longer.
@@ -39,13 +41,20 @@ pub(super) struct Trial {
 }
 
 /// All of them.
-pub(super) const TRIALS: [Trial; 6] = [
+pub(super) const TRIALS: [Trial; 7] = [
     Trial {
         name: "relay-death",
         quick: true,
         kinds: [Kind::Symmetric, Kind::Symmetric],
         relays: 2,
         play: relay_death,
+    },
+    Trial {
+        name: "relay-silence",
+        quick: false,
+        kinds: [Kind::Symmetric, Kind::Symmetric],
+        relays: 2,
+        play: relay_silence,
     },
     Trial {
         name: "relay-death-direct",
@@ -112,6 +121,27 @@ impl Trial {
 
 /// The relay that carries the conversation dies while both sides talk.
 fn relay_death(world: &mut World<'_>, talk: &mut Talk<'_>) -> Outcome<String> {
+    fail_over(world, talk, "died", |_, talk, carrier| {
+        let carrier = talk.relays.get_mut(carrier);
+        carrier.ok_or("there is no such relay")?.kill();
+        Ok(())
+    })
+}
+
+/// The same, but it keeps its connections and says nothing any more.
+fn relay_silence(world: &mut World<'_>, talk: &mut Talk<'_>) -> Outcome<String> {
+    fail_over(world, talk, "fell silent", |world, _, carrier| {
+        world.cut_server(carrier)
+    })
+}
+
+/// Something happens to the relay that carries the conversation while both sides talk.
+fn fail_over(
+    world: &mut World<'_>,
+    talk: &mut Talk<'_>,
+    what: &str,
+    happen: impl Fn(&World<'_>, &mut Talk<'_>, usize) -> Outcome,
+) -> Outcome<String> {
     let before = world.crossed()?;
     talk.route(world, FIRST_LIMIT)?
         .ok_or("a message did not arrive")?;
@@ -121,21 +151,18 @@ fn relay_death(world: &mut World<'_>, talk: &mut Talk<'_>) -> Outcome<String> {
         talk.send(Side::B, 0)?;
     }
     let begun = Instant::now();
-    talk.relays
-        .get_mut(carrier)
-        .ok_or("there is no such relay")?
-        .kill();
-    say_some(world, talk, HEAL_LIMIT, "after the relay died")?;
+    happen(world, talk, carrier)?;
+    say_some(world, talk, HEAL_LIMIT, &format!("after the relay {what}"))?;
     let still = begun.elapsed();
     if still > FAILOVER_LIMIT {
         return Err(format!(
-            "the conversation stood still for {:.1} s when its relay died; {} s are allowed",
+            "the conversation stood still for {:.1} s when its relay {what}; {} s are allowed",
             still.as_secs_f64(),
             FAILOVER_LIMIT.as_secs()
         ));
     }
     Ok(format!(
-        "relay {} died, and the other carried everything within {:.1} s",
+        "relay {} {what}, and the other carried everything within {:.1} s",
         carrier + 1,
         still.as_secs_f64()
     ))
@@ -184,15 +211,24 @@ fn roam(world: &mut World<'_>, talk: &mut Talk<'_>, who: Side) -> Outcome<String
     let begun = Instant::now();
     say_some(world, talk, HEAL_LIMIT, "after the move")?;
     let back = begun.elapsed();
-    let straight = talk.straight(world, PUNCH_LIMIT, PAUSE)?;
+    if back > ROAM_LIMIT {
+        return Err(format!(
+            "everything was there {:.1} s after the move; {} s are allowed",
+            back.as_secs_f64(),
+            ROAM_LIMIT.as_secs()
+        ));
+    }
+    if talk.straight(world, PUNCH_LIMIT, PAUSE)?.is_none() {
+        return Err(format!(
+            "relayed for {} s after the move, though they can meet",
+            PUNCH_LIMIT.as_secs()
+        ));
+    }
     Ok(format!(
-        "from {before} to {}: everything there after {:.1} s, {}",
+        "from {before} to {}: everything there after {:.1} s, straight after {:.1} s",
         world.address(who),
         back.as_secs_f64(),
-        match straight {
-            Some(_) => format!("straight after {:.1} s", begun.elapsed().as_secs_f64()),
-            None => "by the relay from then on".to_owned(),
-        }
+        begun.elapsed().as_secs_f64()
     ))
 }
 

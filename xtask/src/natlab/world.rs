@@ -121,7 +121,15 @@ impl<'a> World<'a> {
 
     /// Nothing passes between a site and the public segment until [`World::heal`].
     pub(super) fn cut(&self, side: Side) -> Outcome {
-        let port = port(self.site(side).index);
+        self.cut_port(&port(self.site(side).index))
+    }
+
+    /// Nothing passes between a server and the public segment until [`World::heal`].
+    pub(super) fn cut_server(&self, index: usize) -> Outcome {
+        self.cut_port(&format!("p-r{}", index + 1))
+    }
+
+    fn cut_port(&self, port: &str) -> Outcome {
         self.net.nft(&format!(
             "add rule bridge lab cut iifname \"{port}\" drop\nadd rule bridge lab cut oifname \"{port}\" drop\n"
         ))

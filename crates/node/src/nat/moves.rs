@@ -144,7 +144,12 @@ impl Actor {
         let behaviour = self.swarm.behaviour_mut();
         let closed = behaviour.connections.close_moved(&here);
         let elsewhere = closed > 0 || !behaviour.connections.has_direct();
-        tracing::info!(closed, "this machine has other addresses now");
+        if closed > 0 {
+            tracing::info!(
+                closed,
+                "this machine is on another network: connections from the last one are given up"
+            );
+        }
         if elsewhere {
             if let Some(reachable) = behaviour.reachable.as_mut() {
                 reachable.anew().anew();

@@ -109,3 +109,70 @@ impl NetworkBehaviour for Retested {
         self.client.poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::ConnectedPoint;
+    use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+
+    use super::*;
+
+    fn tell(client: &mut Retested, text: &str) {
+        let addr: Multiaddr = text.parse().unwrap();
+        let event = NewExternalAddrCandidate { addr: &addr };
+        client.on_swarm_event(FromSwarm::NewExternalAddrCandidate(event));
+    }
+
+    fn connection(client: &mut Retested, id: usize, begins: bool) {
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: "/ip4/192.0.2.1/tcp/1".parse().unwrap(),
+            send_back_addr: "/ip4/192.0.2.2/tcp/1".parse().unwrap(),
+        };
+        let (peer_id, connection_id) = (PeerId::random(), ConnectionId::new_unchecked(id));
+        client.on_swarm_event(if begins {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            })
+        } else {
+            FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                connection_id,
+                endpoint: &endpoint,
+                cause: None,
+                remaining_established: 0,
+            })
+        });
+    }
+
+    #[test]
+    fn connections_from_before_may_end_after() {
+        let mut client = Retested::default();
+        connection(&mut client, 1, true);
+        client.again();
+        connection(&mut client, 2, true);
+        connection(&mut client, 1, false);
+        connection(&mut client, 2, false);
+        assert!(client.known.is_empty());
+    }
+
+    #[test]
+    fn the_latest_addresses_are_told_again_and_none_after_a_move() {
+        let mut client = Retested::default();
+        for port in 1..100 {
+            tell(&mut client, &format!("/ip4/198.51.100.1/tcp/{port}"));
+            tell(&mut client, &format!("/ip4/198.51.100.1/tcp/{port}"));
+        }
+        client.again();
+        assert_eq!(client.told.len(), MAX_TOLD);
+        assert_eq!(
+            client.told.last(),
+            Some(&"/ip4/198.51.100.1/tcp/99".parse().unwrap())
+        );
+        client.anew();
+        assert!(client.told.is_empty());
+    }
+}
