@@ -1,5 +1,6 @@
 //! Between our address types and libp2p's, and which addresses are worth anything.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use clawchat_types::{Locator, NodeId, PeerId};
@@ -84,6 +85,12 @@ pub(crate) fn local_towards(remote: IpAddr) -> Option<IpAddr> {
     socket.connect((remote, 1)).ok()?;
     let local = socket.local_addr().ok()?.ip();
     (!local.is_unspecified()).then_some(local)
+}
+
+/// Whether this machine had the address and has it no more. In doubt it has.
+pub(crate) fn is_gone(local: IpAddr) -> bool {
+    let bound = UdpSocket::bind((local, 0));
+    bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 
 /// Whom an IP address stands for when strangers are counted: itself, or its /64 network, since one host
@@ -248,6 +255,8 @@ mod tests {
     fn packets_to_this_machine_leave_from_it() {
         let loopback: IpAddr = Ipv4Addr::LOCALHOST.into();
         assert_eq!(local_towards(loopback), Some(loopback));
+        assert!(!is_gone(loopback));
+        assert!(is_gone("203.0.113.77".parse().unwrap()));
     }
 
     #[test]

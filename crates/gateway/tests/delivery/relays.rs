@@ -84,6 +84,14 @@ async fn messages_go_through_a_relay_and_then_over_the_direct_connection() {
         (&json!(true), &json!(1))
     );
     assert_eq!(carried["circuits"], 1);
+    let peer = async || bob.ok(json!({"cmd": "peers"})).await[0].clone();
+    let through = peer().await;
+    assert_eq!(through["path"], "relayed");
+    assert_eq!(
+        through["relay"],
+        json!(peer_id(&carol).await),
+        "carol is no peer of bob's"
+    );
 
     // A direct connection turns up, and the circuit is given back once nothing goes through it any more.
     bob.ok(json!({"cmd": "connect", "multiaddr": a.address()})).await;
@@ -94,6 +102,9 @@ async fn messages_go_through_a_relay_and_then_over_the_direct_connection() {
     })
     .await;
     bob.deliver(Alice.principal(), "still there").await;
+    let there = peer().await;
+    assert!(there["path"] == "direct" || there["path"] == "punched", "{there}");
+    assert_eq!(there["relay"], Value::Null);
     assert_eq!(alice.texts().await, ["through carol", "directly", "still there"]);
     assert_eq!(bob.texts().await, ["and back"]);
 }

@@ -52,12 +52,20 @@ async fn private_ones_are_found_too_by_whoever_asks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_say_what_they_want_to_be_called() {
-    let (a, b) = tokio::join!(Gate::of(&[Alice]), Gate::of(&[Bob]));
+    let (mut a, b) = tokio::join!(Gate::of(&[Alice]), Gate::of(&[Bob]));
     b.caller(Bob).knows(Alice, &a).await;
     eventually("both know the other's name", async || {
         let at_bob = b.caller(Bob).ok(json!({ "cmd": "peers" })).await;
         let at_alice = a.caller(Alice).ok(json!({ "cmd": "peers" })).await;
         (at_bob[0]["displayName"] == "alice" && at_alice[0]["displayName"] == "bob").then_some(())
+    })
+    .await;
+    let connected = b.caller(Bob).ok(json!({ "cmd": "peers" })).await;
+    assert_eq!(connected[0]["path"], "direct");
+    a.stop().await;
+    eventually("the end of the connection", async || {
+        let gone = b.caller(Bob).ok(json!({ "cmd": "peers" })).await;
+        (gone[0]["connected"] == false && gone[0]["path"] == Value::Null).then_some(())
     })
     .await;
     // For people to read: nobody is found by it.

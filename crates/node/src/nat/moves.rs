@@ -1,8 +1,7 @@
 //! Noticing that this machine went elsewhere, that others did or fell silent, and asking again from time to time
 //! whether our addresses work.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use libp2p::swarm::ConnectionId;
@@ -139,10 +138,8 @@ impl Actor {
     /// This machine's addresses have changed. Connections that began with one that is gone are dead, but would not show
     /// it for a minute.
     fn moved(&mut self, now: Instant) {
-        let here = self.swarm.listeners().filter(|own| !address::is_relayed(own));
-        let here: HashSet<IpAddr> = here.filter_map(address::ip_of).collect();
         let behaviour = self.swarm.behaviour_mut();
-        let closed = behaviour.connections.close_moved(&here);
+        let closed = behaviour.connections.close_moved(address::is_gone);
         let elsewhere = closed > 0 || !behaviour.connections.has_direct();
         if closed > 0 {
             tracing::info!(

@@ -209,10 +209,12 @@ impl Connections {
         unused.into_iter().for_each(|id| self.close(id));
     }
 
-    /// This machine's addresses are `present`, and others are gone: closes the connections that began with those, since
-    /// nothing of them will ever arrive again. Says how many.
-    pub(crate) fn close_moved(&mut self, present: &HashSet<IpAddr>) -> usize {
-        let gone = |known: &Connection| known.local.is_some_and(|local| !present.contains(&local));
+    /// Closes the connections that began with an address of this machine that `is_gone`: nothing of them will ever arrive
+    /// again. Says how many.
+    pub(crate) fn close_moved(&mut self, is_gone: impl Fn(IpAddr) -> bool) -> usize {
+        let locals: HashSet<IpAddr> = self.known.values().filter_map(|known| known.local).collect();
+        let gone: HashSet<IpAddr> = locals.into_iter().filter(|local| is_gone(*local)).collect();
+        let gone = |known: &Connection| known.local.is_some_and(|local| gone.contains(&local));
         let moved = self.known.iter().filter(|(_, known)| gone(known));
         let moved: Vec<ConnectionId> = moved.map(|(id, _)| *id).collect();
         let count = moved.len();
