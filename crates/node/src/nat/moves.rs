@@ -231,7 +231,7 @@ impl Actor {
     /// A relay said where it sees us. Makes sure that it does over each carrier.
     pub(super) fn be_seen(&mut self, connection: ConnectionId, relay: PeerId, info: &identify::Info) {
         let connections = &self.swarm.behaviour().connections;
-        if let Some(carrier) = connections.from_listener_over(connection) {
+        if let Some(carrier) = connections.dialed_from_listener_over(connection) {
             self.nat.sightings.seen(relay, carrier);
         }
         let wanted = self.nat.keeper.in_use().contains(&relay) || self.nat.circuits.waits_for(&relay);

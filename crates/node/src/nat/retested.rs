@@ -45,6 +45,16 @@ impl Retested {
         self.told.clear();
         self.again();
     }
+
+    fn note(&mut self, address: &Multiaddr) {
+        if self.told.contains(address) {
+            return;
+        }
+        if self.told.len() >= MAX_TOLD {
+            self.told.remove(0);
+        }
+        self.told.push(address.clone());
+    }
 }
 
 impl NetworkBehaviour for Retested {
@@ -81,14 +91,7 @@ impl NetworkBehaviour for Retested {
             }
             // The client takes it for an error to hear of the end of what it never knew.
             FromSwarm::ConnectionClosed(event) if !self.known.remove(&event.connection_id) => return,
-            FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }) => {
-                if !self.told.contains(addr) {
-                    if self.told.len() >= MAX_TOLD {
-                        self.told.remove(0);
-                    }
-                    self.told.push((*addr).clone());
-                }
-            }
+            FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }) => self.note(addr),
             _ => {}
         }
         self.client.on_swarm_event(event);
