@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Longest channel id, in bytes of UTF-8. The channel of two principals' public keys has 90.
 pub const MAX_CHANNEL_ID_BYTES: usize = 256;
 
 /// The name of a channel: any text of 1 to [`MAX_CHANNEL_ID_BYTES`] bytes, compared byte for byte.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChannelId(String);
+pub struct ChannelId(Arc<str>);
 
 impl ChannelId {
     /// The channel of a conversation between two peers: `dm:<a>:<b>`, whichever of the two asks.
@@ -41,7 +42,7 @@ impl FromStr for ChannelId {
     fn from_str(text: &str) -> Result<Self, ChannelIdError> {
         match text.len() {
             0 => Err(ChannelIdError::Empty),
-            1..=MAX_CHANNEL_ID_BYTES => Ok(Self(text.to_owned())),
+            1..=MAX_CHANNEL_ID_BYTES => Ok(Self(text.into())),
             bytes => Err(ChannelIdError::TooLong { bytes }),
         }
     }

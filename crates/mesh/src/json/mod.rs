@@ -4,7 +4,11 @@
 //! double and printed as ECMAScript prints it; a number too large becomes `null`; the last of two equal keys wins
 //! but keeps the first one's place; keys that are array indices come first; lone surrogates are kept.
 
+mod raw;
+
 use std::collections::BTreeMap;
+
+pub(crate) use self::raw::{elements, fields, unquote};
 
 /// Longest text read, in bytes.
 pub const MAX_JSON_BYTES: usize = 1024 * 1024;
@@ -19,10 +23,18 @@ const MAX_INDEX: u32 = u32::MAX - 1;
 /// # Errors
 /// [`JsonError`] when `text` is not one JSON document within [`MAX_JSON_BYTES`] and [`MAX_JSON_DEPTH`].
 pub fn reprint(text: &str) -> Result<String, JsonError> {
-    let mut out = String::new();
-    let mut parser = Parser::new(text)?;
+    reprint_within(text, MAX_JSON_BYTES)
+}
+
+/// [`reprint`] with another limit than [`MAX_JSON_BYTES`], of the text and of what is printed.
+pub(crate) fn reprint_within(text: &str, max_bytes: usize) -> Result<String, JsonError> {
+    let mut out = String::with_capacity(text.len().min(max_bytes));
+    let mut parser = Parser::within(text, max_bytes)?;
     parser.value(0, &mut out)?;
     parser.end()?;
+    if out.len() > max_bytes {
+        return Err(JsonError::TooLong);
+    }
     Ok(out)
 }
 
@@ -30,8 +42,8 @@ pub fn reprint(text: &str) -> Result<String, JsonError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {
-    /// Longer than [`MAX_JSON_BYTES`].
-    #[error("longer than {MAX_JSON_BYTES} bytes")]
+    /// Longer than [`MAX_JSON_BYTES`], or than the caller allows.
+    #[error("longer than allowed")]
     TooLong,
     /// Nested deeper than [`MAX_JSON_DEPTH`].
     #[error("nested deeper than {MAX_JSON_DEPTH} levels")]
@@ -111,7 +123,11 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self, JsonError> {
-        if text.len() > MAX_JSON_BYTES {
+        Self::within(text, MAX_JSON_BYTES)
+    }
+
+    fn within(text: &'a str, max_bytes: usize) -> Result<Self, JsonError> {
+        if text.len() > max_bytes {
             return Err(JsonError::TooLong);
         }
         Ok(Self { text, at: 0 })

@@ -1,0 +1,95 @@
+//! TLS under `wss://`: rustls with ring.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Most certificates read from one text.
+const MAX_CERTIFICATES: usize = 1000;
+
+/// Whom a dialer trusts.
+#[derive(Clone)]
+pub struct ClientTls(pub(super) TlsConnector);
+
+/// What a listener shows.
+#[derive(Clone)]
+pub struct ServerTls(pub(super) TlsAcceptor);
+
+impl ClientTls {
+    /// Trusts the authorities that Mozilla trusts, and those in `more` (certificates as PEM; may be empty).
+    ///
+    /// # Errors
+    /// [`TlsError`] when `more` holds something else than certificates.
+    pub fn new(more: &[u8]) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        for certificate in certificates(more)? {
+            roots.add(certificate).map_err(|_| TlsError::BadCertificate)?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Unusable(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config).into()))
+    }
+}
+
+impl ServerTls {
+    /// From PEM: the certificate with those it was signed by behind it, and its private key.
+    ///
+    /// # Errors
+    /// [`TlsError`] when one of them cannot be read, or they do not belong together.
+    pub fn new(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates(chain)?;
+        if chain.is_empty() {
+            return Err(TlsError::BadCertificate);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::BadKey)?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Unusable(error.to_string()))?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(|error| TlsError::Unusable(error.to_string()))?;
+        Ok(Self(Arc::new(config).into()))
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_slice_iter(pem)
+        .take(MAX_CERTIFICATES)
+        .collect::<Result<_, _>>()
+        .map_err(|_| TlsError::BadCertificate)
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerTls")
+    }
+}
+
+/// Why TLS cannot be set up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// What should be certificates is not.
+    #[error("there is no usable certificate in PEM format in it")]
+    BadCertificate,
+    /// What should be a private key is not.
+    #[error("there is no private key in PEM format in it")]
+    BadKey,
+    /// The library refuses them, for this reason.
+    #[error("the certificate and its key cannot be used: {0}")]
+    Unusable(String),
+}
