@@ -52,8 +52,8 @@ mod write;
 pub use crate::channel_log::{
     Appended, ChannelInfo, ChannelLog, ChannelLogHandle, ChannelLogOptions, ChannelQuota,
     DEFAULT_RECENT_ENTRIES, HistoryFrom, LogEntry, LogOutcome, LogQuota, LogWrite, MAX_CHANNEL_BYTES,
-    MAX_CHANNELS, MAX_CURSORS, MAX_ENTRY_ID_BYTES, MAX_KEYS, MAX_PEER_BYTES, MAX_TEXT_BYTES,
-    MemoryChannelLog, NewEntry, SledChannelLog,
+    MAX_CHANNELS, MAX_CURSOR_BYTES, MAX_CURSORS, MAX_ENTRY_ID_BYTES, MAX_KEYS, MAX_PEER_BYTES,
+    MAX_TEXT_BYTES, MemoryChannelLog, NewEntry, SledChannelLog,
 };
 pub use crate::error::{Damage, OpenError, StoreError};
 pub use crate::group::{GROUP_BYTES, GROUP_WRITES, QUEUE_REQUESTS};

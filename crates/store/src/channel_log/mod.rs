@@ -15,8 +15,8 @@ pub use self::memory::MemoryChannelLog;
 pub use self::quota::{ChannelQuota, LogQuota};
 pub use self::sled_log::{ChannelLogOptions, DEFAULT_RECENT_ENTRIES, SledChannelLog};
 pub use self::write::{
-    Appended, LogOutcome, LogWrite, MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_CURSORS, MAX_ENTRY_ID_BYTES,
-    MAX_KEYS, MAX_PEER_BYTES, MAX_TEXT_BYTES, NewEntry,
+    Appended, LogOutcome, LogWrite, MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_CURSOR_BYTES, MAX_CURSORS,
+    MAX_ENTRY_ID_BYTES, MAX_KEYS, MAX_PEER_BYTES, MAX_TEXT_BYTES, NewEntry,
 };
 
 use std::sync::Arc;

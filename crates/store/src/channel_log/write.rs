@@ -15,6 +15,8 @@ pub const MAX_ENTRY_ID_BYTES: usize = 128;
 pub const MAX_PEER_BYTES: usize = 128;
 /// Longest text of an entry, in bytes. 15 MiB.
 pub const MAX_TEXT_BYTES: usize = 15 * 1024 * 1024;
+/// Longest note about a neighbour's log, in bytes: an id, and a word of the noter's.
+pub const MAX_CURSOR_BYTES: usize = 256;
 /// Most channels. When a further one comes, the one kept for others that was quiet for longest is forgotten.
 pub const MAX_CHANNELS: usize = 10_000;
 /// Most cursors. When a further one comes, some other is forgotten, which costs that neighbour a walk from the
@@ -77,7 +79,7 @@ pub enum LogWrite {
         peer: Box<str>,
         /// The channel.
         channel: Box<str>,
-        /// The id of the last entry it sent.
+        /// What is noted, at most [`MAX_CURSOR_BYTES`].
         id: Box<str>,
     },
     /// Remember the first key seen with an id. Gives [`LogOutcome::Done`] if that is now the key of the id, or
@@ -139,7 +141,7 @@ impl LogWrite {
             } => {
                 peer(of)?;
                 channel(name)?;
-                id(last)
+                check_limit("cursor", last.len(), MAX_CURSOR_BYTES)
             }
             Self::RememberKey { id: of, .. } => peer(of),
             Self::Expire { .. } => Ok(()),
