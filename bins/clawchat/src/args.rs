@@ -3,13 +3,16 @@
 //! Parsing decides shape only (numbers, durations, JSON, spelling). Names of identities, peers and messages
 //! go to the daemon as typed, which alone knows them.
 
+mod channel;
 mod service;
 mod values;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use crate::args::channel::{ChannelCommand, DmCommand, FileArgs, HistoryArgs};
 pub(crate) use crate::args::service::{InstallArgs, ServiceCommand, UninstallArgs, WhichArgs};
 pub(crate) use crate::args::values::{Millis, OutputFormat};
 
@@ -25,7 +28,7 @@ pub(crate) use crate::args::values::{Millis, OutputFormat};
     arg_required_else_help = true,
     subcommand_required = true,
     max_term_width = 110,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 the daemon is not running, 4 no such identity, peer or message,\n5 refused, 6 timed out waiting."
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 the daemon is not running, 4 no such identity, peer, channel\nor message,\n5 refused, 6 timed out waiting."
 )]
 pub(crate) struct Args {
     /// Flags that work with every command.
@@ -118,6 +121,15 @@ pub(crate) enum Command {
     Reply(ReplyArgs),
     /// Follow new messages until interrupted, one a line
     Watch(WatchArgs),
+    /// Channels of the mesh: join, write, read
+    #[command(subcommand, arg_required_else_help = true)]
+    Channel(ChannelCommand),
+    /// Direct messages over the mesh, signed but readable by the peers that carry them
+    #[command(subcommand, arg_required_else_help = true)]
+    Dm(DmCommand),
+    /// The list where peers of the mesh find each other
+    #[command(subcommand, arg_required_else_help = true)]
+    Bootstrap(BootstrapCommand),
     /// Two gateways and one conversation, in temporary folders on this machine
     Demo,
     /// Check each step from here to other machines, and say what to do where one is missing
@@ -289,6 +301,30 @@ pub(crate) enum DaemonCommand {
     Reload,
 }
 
+/// `bootstrap …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BootstrapCommand {
+    /// Serve a list of peers over HTTP, in the foreground: GET /bootstrap.json, the same at /, and /status
+    ///
+    /// The file is read again when it changes. While it is broken, or gone, the last good list is served; the log,
+    /// /status and the header X-Bootstrap-Fault say what is wrong. Prints one JSON line when it serves.
+    Serve(BootstrapServeArgs),
+}
+
+/// `bootstrap serve`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BootstrapServeArgs {
+    /// TCP port to serve it on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4000)]
+    pub(crate) port: u16,
+    /// Address to serve it on
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
+    pub(crate) host: IpAddr,
+    /// The list; an empty one is served until this file exists
+    #[arg(long, value_name = "FILE", default_value = "bootstrap.json")]
+    pub(crate) file: PathBuf,
+}
+
 /// `daemon start`.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct StartArgs {
@@ -455,9 +491,12 @@ pub(crate) struct ReplyArgs {
 /// `watch`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WatchArgs {
-    /// Only from this sender: principal or peer alias
-    #[arg(long, value_name = "PEER")]
+    /// Only from this sender: principal or peer alias; in a channel: mesh peer id, principal or alias
+    #[arg(long, value_name = "PEER", allow_hyphen_values = true)]
     pub(crate) from: Option<String>,
+    /// Messages of this channel of the mesh, instead of those to the identity
+    #[arg(long, value_name = "NAME")]
+    pub(crate) channel: Option<String>,
 }
 
 /// `completions`.

@@ -1,5 +1,8 @@
 //! One module per group of commands. Each command turns its arguments into requests and answers.
 
+mod bootstrap;
+mod channel;
+mod channel_watch;
 mod daemon;
 mod demo;
 mod doctor;
@@ -12,7 +15,7 @@ mod setup;
 mod up;
 mod watch;
 
-use crate::args::{Command, DaemonCommand};
+use crate::args::{BootstrapCommand, Command, DaemonCommand};
 use crate::failure::Outcome;
 use crate::link::Link;
 use crate::render::Screen;
@@ -67,6 +70,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Ask(args) => messages::ask(context, args),
         Command::Reply(args) => messages::reply(context, args),
         Command::Watch(args) => watch::run(context, &args),
+        Command::Channel(command) => channel::channel(context, command),
+        Command::Dm(command) => channel::dm(context, command),
+        Command::Bootstrap(BootstrapCommand::Serve(args)) => Err(bootstrap::serve(context, &args)),
         Command::Demo => demo::run(context),
         Command::Doctor => doctor::run(context),
         Command::Completions(args) => extras::completions(args.shell),

@@ -3,6 +3,7 @@
 //! Texts of strangers (messages, nicknames) are shown without their control characters, so that no message
 //! can move the cursor, colour the screen or retitle the window. The JSON form is not touched.
 
+mod channels;
 mod invites;
 mod services;
 mod time;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+pub(crate) use crate::human::channels::{channel_line, channel_word, channels, history, members, saved};
 pub(crate) use crate::human::invites::{invite, invite_revoked, invites};
 pub(crate) use crate::human::services::{service_installed, service_status, service_uninstalled};
 pub(crate) use crate::human::time::{clock, date_time};

@@ -146,6 +146,11 @@ pub(crate) fn become_daemon(home: &Path, launch: &Launch) -> Failure {
             Err(error) => return cannot_run(&error),
         };
     }
+    become_program(command)
+}
+
+/// Becomes a `clawchatd`, with this process's terminal and process id. Returns only to say why it cannot.
+pub(crate) fn become_program(mut command: Command) -> Failure {
     cannot_run(&command.exec())
 }
 

@@ -173,3 +173,38 @@ fn an_identity_that_is_not_there_ends_it() {
         .run(&["watch", "--as", "nobody"])
         .error(4, "no_such_identity");
 }
+
+#[test]
+fn a_channel_is_followed_through_a_restart() {
+    let machine = Machine::new();
+    let daemon = |last: u64, shown: Vec<u64>, then_end: bool| {
+        move |request: &Value| match request["cmd"].as_str() {
+            Some("channel_list") => ok(json!([{"channel": "lobby", "joined": true, "last": last}])),
+            Some("subscribe") => {
+                let event = |arrival: &u64| {
+                    json!({"event": "channel_message", "channel": "lobby",
+                           "message": {"id": format!("m{arrival}"), "body": "x", "arrival": arrival}})
+                };
+                let lines = shown.iter().map(event).collect();
+                if then_end {
+                    Answer::LinesThenEnd(lines)
+                } else {
+                    Answer::Lines(lines)
+                }
+            }
+            _ => failed("unknown_command", Value::Null),
+        }
+    };
+    let first = FakeDaemon::start(&machine.data_dir(), daemon(2, vec![3], true));
+    let mut watching = Watching::start(&machine, &["watch", "--channel", "lobby", "--from", "bob"]);
+    assert!(watching.next().contains("\"m3\""));
+    assert_eq!(
+        first.asked()[1],
+        json!({"cmd": "subscribe", "after": 2, "from": "bob", "channels": ["lobby"]})
+    );
+    drop(first);
+    let second = FakeDaemon::start(&machine.data_dir(), daemon(4, vec![3, 4], false));
+    assert!(watching.next().contains("\"m4\""));
+    assert_eq!(second.asked()[0]["after"], 3);
+    assert_eq!(watching.end_with("INT"), 0);
+}

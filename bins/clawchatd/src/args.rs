@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -47,11 +48,79 @@ pub(crate) struct Args {
 }
 
 /// What to do instead of serving.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
+    /// Run a peer of the OpenClaw Messaging mesh by itself: no wallet, no password, no identities
+    ///
+    /// Follows the channel lobby unless others are named. While it runs, `clawchat channel …`, `clawchat dm …` and
+    /// `clawchat watch --channel …` talk to it through the home folder.
+    #[command(
+        after_help = "Flags come before these variables, as in the original mesh peer: MESH_BOOTSTRAP_URL (list of \
+                            peers to dial), PORT or MESH_PEER_PORT, HOST, MESH_STORE_PATH (a folder), MESH_KEY_DIR."
+    )]
+    Mesh(MeshArgs),
+    /// The list where peers of the mesh find each other
+    #[command(subcommand, arg_required_else_help = true)]
+    Bootstrap(BootstrapCommand),
     /// Answer one request from stdin on stdout, without starting a daemon
     #[command(hide = true)]
     Offline,
+}
+
+/// `mesh`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct MeshArgs {
+    /// WebSocket port for other peers; 0 takes a free one [env: PORT, MESH_PEER_PORT] [default: 5000]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Address to listen on [env: HOST] [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) host: Option<String>,
+    /// Listen nowhere; only dial
+    #[arg(long, conflicts_with_all = ["port", "host"])]
+    pub(crate) no_listen: bool,
+    /// HTTP or HTTPS URL of a list of peers [env: MESH_BOOTSTRAP_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) bootstrap: Option<String>,
+    /// WebSocket URL of a peer to dial, ws:// or wss://; can be given several times
+    #[arg(long, value_name = "URL")]
+    pub(crate) peer: Vec<String>,
+    /// Channel to follow instead of lobby; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) channel: Vec<String>,
+    /// Store this channel for others without following it; a * at the end stands for anything [default: dm:*]
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) keep: Vec<String>,
+    /// Keep no messages for peers that were away
+    #[arg(long)]
+    pub(crate) no_store: bool,
+    /// Pass no messages on
+    #[arg(long)]
+    pub(crate) no_relay: bool,
+}
+
+/// `bootstrap …`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum BootstrapCommand {
+    /// Serve a list of peers over HTTP: GET /bootstrap.json, the same at /, and /status
+    ///
+    /// The file is read again when it changes. While it is broken, or gone, the last good list is served; the log,
+    /// /status and the header X-Bootstrap-Fault say what is wrong.
+    Serve(BootstrapServeArgs),
+}
+
+/// `bootstrap serve`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct BootstrapServeArgs {
+    /// TCP port to serve it on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4000)]
+    pub(crate) port: u16,
+    /// Address to serve it on
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
+    pub(crate) host: IpAddr,
+    /// The list; an empty one is served until this file exists
+    #[arg(long, value_name = "FILE", default_value = "bootstrap.json")]
+    pub(crate) file: PathBuf,
 }
 
 /// How log lines look.

@@ -1,6 +1,8 @@
 //! Serving until told to stop.
 
-use clawchat_gateway::{Gateway, GatewayOptions};
+use clawchat_gateway::{
+    BootstrapOptions, BootstrapServer, Gateway, GatewayOptions, MeshDaemon, MeshDaemonOptions,
+};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -29,6 +31,48 @@ pub(crate) async fn serve(options: GatewayOptions) -> Result<(), Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), principal = %started["principal"], port = %started["p2pPort"], "serving");
     output::event(&started);
     gateway.run(stop.wanted(), reloads).await;
+    tracing::info!("stopped");
+    output::event(&json!({"event": "stopped"}));
+    Ok(())
+}
+
+/// The same for a mesh peer by itself. It has no configuration to read again.
+///
+/// # Errors
+/// Why it could not start.
+pub(crate) async fn serve_mesh(options: MeshDaemonOptions) -> Result<(), Failure> {
+    let mut stop = Stop::watch()?;
+    // A hangup means nothing here; it must not end the daemon either.
+    let _hangups = listen(SignalKind::hangup())?;
+    let daemon = tokio::select! {
+        started = MeshDaemon::start(options) => started?,
+        () = stop.wanted() => {
+            output::event(&json!({"event": "stopped"}));
+            return Ok(());
+        }
+    };
+    let started = daemon.started();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), peer = %started["peerId"], listen = %started["listen"], "serving");
+    output::event(&started);
+    daemon.run(stop.wanted()).await;
+    tracing::info!("stopped");
+    output::event(&json!({"event": "stopped"}));
+    Ok(())
+}
+
+/// Serves a list of peers.
+///
+/// # Errors
+/// Why it could not start.
+pub(crate) async fn serve_list(options: BootstrapOptions) -> Result<(), Failure> {
+    let mut stop = Stop::watch()?;
+    // It looks at its file by itself.
+    let _hangups = listen(SignalKind::hangup())?;
+    let server = BootstrapServer::start(&options).await?;
+    let started = server.started();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), url = %started["url"], peers = %started["peers"], "serving");
+    output::event(&started);
+    server.run(stop.wanted()).await;
     tracing::info!("stopped");
     output::event(&json!({"event": "stopped"}));
     Ok(())

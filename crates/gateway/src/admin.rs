@@ -190,6 +190,15 @@ fn perform(
         | Request::Reload
         | Request::InviteCreate { .. }
         | Request::InviteList
+        | Request::ChannelJoin { .. }
+        | Request::ChannelLeave { .. }
+        | Request::ChannelList
+        | Request::ChannelSend { .. }
+        | Request::ChannelHistory { .. }
+        | Request::ChannelMembers { .. }
+        | Request::ChannelSave { .. }
+        | Request::DmSend { .. }
+        | Request::DmHistory { .. }
         | Request::InviteRevoke { .. } => Err(Failure::new(
             ErrorCode::Unsupported,
             format!("{} is no administrative command", request.command()),
@@ -282,6 +291,15 @@ pub fn run_offline(home: &Home, call: Call) -> Result<Value, Failure> {
         | Request::Reload
         | Request::InviteCreate { .. }
         | Request::InviteList
+        | Request::ChannelJoin { .. }
+        | Request::ChannelLeave { .. }
+        | Request::ChannelList
+        | Request::ChannelSend { .. }
+        | Request::ChannelHistory { .. }
+        | Request::ChannelMembers { .. }
+        | Request::ChannelSave { .. }
+        | Request::DmSend { .. }
+        | Request::DmHistory { .. }
         | Request::InviteRevoke { .. } => Err(Failure::new(
             ErrorCode::NotRunning,
             format!("{} needs a running daemon", call.request.command()),

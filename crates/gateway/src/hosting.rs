@@ -191,6 +191,9 @@ pub(crate) async fn reload(gateway: &Gateway) -> Result<Value, Failure> {
     if config.nat() != owned.config.nat() {
         warn!("relay, relays and nat change with the next start of the daemon");
     }
+    if config.mesh() != owned.config.mesh() {
+        warn!("mesh changes with the next start of the daemon");
+    }
     if config.metrics() != owned.config.metrics() {
         warn!("metrics change with the next start of the daemon");
     }

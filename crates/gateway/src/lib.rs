@@ -9,6 +9,7 @@ mod addresses;
 pub mod admin;
 mod aliases;
 mod api;
+mod bootstrap;
 mod claims;
 mod clock;
 pub mod config;
@@ -19,11 +20,13 @@ pub mod home;
 mod hosted;
 mod hosting;
 mod hosts;
+mod http;
 mod import;
 mod invite;
 mod invites;
 mod legacy_ids;
 mod link;
+mod mesh;
 mod metrics;
 mod nearer;
 mod peer_records;
@@ -40,4 +43,6 @@ mod whereabouts;
 /// The local API's words, for programs that start a gateway and answer requests with it.
 pub use clawchat_ipc as ipc;
 
+pub use crate::bootstrap::{BootstrapOptions, BootstrapServer};
+pub use crate::mesh::{MeshDaemon, MeshDaemonOptions};
 pub use crate::run::{Gateway, GatewayOptions, StartError};

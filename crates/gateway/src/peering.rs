@@ -23,6 +23,7 @@ use crate::delivery::{self, hurry};
 use crate::hints;
 use crate::hosted::{Event, Hosted};
 use crate::link::Link;
+use crate::mesh;
 use crate::nearer;
 use crate::peer_records::PeerTurn;
 use crate::sessions::ReachError;
@@ -217,6 +218,7 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool
     if let Link::Native(session) = &session {
         hosted.whereabouts().connected(&gateway, &hosted, session);
         nearer::go_over_if_direct(&gateway, session);
+        mesh::connected(&gateway, session);
     }
     let stop = hosted.stop().clone();
     tokio::select! {
@@ -293,6 +295,8 @@ async fn accept_streams(gateway: &Gateway, hosted: &Arc<Hosted>, session: &Sessi
                 session.clone(),
                 stream,
             ));
+        } else if inbound.label() == mesh::MESH_LABEL {
+            mesh::accept(gateway, session, inbound);
         } else {
             debug!(peer = %session.remote(), label = inbound.label(), "a stream was refused");
             gateway.tally.streams_refused.count();

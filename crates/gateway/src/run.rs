@@ -27,6 +27,7 @@ use crate::home::{Home, PidFile, Purpose};
 use crate::hosted::{HostError, Hosted};
 use crate::hosting::{self, OpenStore, Owned};
 use crate::hosts::{Hosts, legacy_policy};
+use crate::mesh::MeshPlace;
 use crate::metrics::{self, Tally};
 use crate::peering;
 use crate::sessions::Sessions;
@@ -182,6 +183,8 @@ impl Gateway {
             None => None,
         };
         let server = Server::bind(&socket).map_err(|error| no_socket(&error))?;
+        let tasks = TaskTracker::new();
+        let mesh = MeshPlace::start(&home, &config, &key, &tasks, &stop).await;
         let shared = Arc::new(Shared {
             home,
             owned: Arc::new(Mutex::new(owned)),
@@ -193,9 +196,10 @@ impl Gateway {
             wakes: wake::Settings::new(&config, openclaw_wake),
             moves: watch::Sender::new(0),
             long_messages: LongMessages::default(),
+            mesh,
             tally,
             started_at: clock::now(),
-            tasks: TaskTracker::new(),
+            tasks,
             stop,
             stop_requested: CancellationToken::new(),
         });
@@ -428,6 +432,7 @@ async fn shutdown(shared: &Shared, deadline: Instant) {
         warn!("some tasks did not end in time");
     }
     shared.node.close(GOODBYE_LIMIT).await;
+    shared.mesh.close(deadline).await;
     let closing = shared.hosts.loaded().into_iter().map(|hosted| async move {
         if let Err(error) = hosted.store().close().await {
             warn!(identity = %hosted.principal(), %error, "the store was not closed cleanly");

@@ -13,6 +13,7 @@ use crate::hints::Hints;
 use crate::home::Home;
 use crate::hosting::Owned;
 use crate::hosts::Hosts;
+use crate::mesh::MeshPlace;
 use crate::metrics::Tally;
 use crate::sessions::Sessions;
 use crate::wake;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) wakes: wake::Settings,
     /// Which of the addresses that others told are dialed.
     pub(crate) dialable: Dialable,
+    /// The place in the mesh.
+    pub(crate) mesh: MeshPlace,
     /// Counts how often this machine went to another network: then peers are dialed again at once.
     pub(crate) moves: watch::Sender<u64>,
     /// Memory for long messages while they arrive.

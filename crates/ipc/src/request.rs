@@ -134,6 +134,9 @@ requests! {
         from / "from": Option<String>,
         /// Only these kinds of event; all when empty.
         events / "events": Vec<EventKind>,
+        /// Messages of these mesh channels instead of the events of the identity. `after` counts arrivals in the
+        /// channel, and goes with a single one.
+        channels / "channels": Vec<String>,
     };
     /// `peers`: the known peers of the identity.
     Peers = "peers";
@@ -285,6 +288,74 @@ requests! {
         /// The invite or its name in `invite_list`.
         invite / "invite": String,
     };
+    /// `channel_join`: follows a channel of the mesh from now on, also after restarts.
+    ChannelJoin = "channel_join" {
+        /// The channel's name.
+        channel / "channel": String,
+    };
+    /// `channel_leave`: follows it no longer. What is stored of it stays for a while, for others.
+    ChannelLeave = "channel_leave" {
+        /// The channel's name.
+        channel / "channel": String,
+    };
+    /// `channel_list`: the channels followed, and those kept for others.
+    ChannelList = "channel_list";
+    /// `channel_send`: publishes a message in a channel that is followed. Answers once it is stored here.
+    ChannelSend = "channel_send" {
+        /// The channel's name.
+        channel / "channel": String,
+        /// The text.
+        body / "body": Content,
+        /// Structured data beside the text.
+        payload / "payload": Option<Value>,
+        /// A small file to put into the payload: `{"name", "type"?, "data"}`, the data in base64.
+        file / "file": Option<Value>,
+    };
+    /// `channel_history`: messages of a channel, in the order of their times.
+    ChannelHistory = "channel_history" {
+        /// The channel's name.
+        channel / "channel": String,
+        /// At most so many.
+        limit / "limit": Option<u64>,
+        /// Those before this message, the nearest ones.
+        before / "before": Option<String>,
+        /// Those after this message, the nearest ones.
+        after / "after": Option<String>,
+    };
+    /// `channel_members`: who has written in a channel, and which neighbours follow it.
+    ChannelMembers = "channel_members" {
+        /// The channel's name.
+        channel / "channel": String,
+    };
+    /// `channel_save`: the file in a message, after its hash was checked.
+    ChannelSave = "channel_save" {
+        /// The message's id.
+        message / "message": String,
+        /// Where to look; every channel unless given.
+        channel / "channel": Option<String>,
+    };
+    /// `dm_send`: publishes in the channel of two. Answers once it is stored here.
+    DmSend = "dm_send" {
+        /// Who: a mesh peer id, a principal, an alias or a nickname.
+        to / "to": String,
+        /// The text.
+        body / "body": Content,
+        /// Structured data beside the text.
+        payload / "payload": Option<Value>,
+        /// As in `channel_send`.
+        file / "file": Option<Value>,
+    };
+    /// `dm_history`: messages of the channel of two.
+    DmHistory = "dm_history" {
+        /// Who: a mesh peer id, a principal, an alias or a nickname.
+        with / "with": String,
+        /// At most so many.
+        limit / "limit": Option<u64>,
+        /// Those before this message, the nearest ones.
+        before / "before": Option<String>,
+        /// Those after this message, the nearest ones.
+        after / "after": Option<String>,
+    };
 }
 
 impl Request {
@@ -323,7 +394,16 @@ impl Request {
             | Self::IdentityClearNick { .. }
             | Self::InviteCreate { .. }
             | Self::InviteList
-            | Self::InviteRevoke { .. } => false,
+            | Self::InviteRevoke { .. }
+            | Self::ChannelJoin { .. }
+            | Self::ChannelLeave { .. }
+            | Self::ChannelList
+            | Self::ChannelSend { .. }
+            | Self::ChannelHistory { .. }
+            | Self::ChannelMembers { .. }
+            | Self::ChannelSave { .. }
+            | Self::DmSend { .. }
+            | Self::DmHistory { .. } => false,
         }
     }
 }

@@ -171,6 +171,7 @@ fn a_subscription_is_an_iterator_over_its_events() {
             after: None,
             from,
             events: vec![],
+            channels: vec![],
         })
         .with_id("s");
         client(&daemon).subscribe(&call).unwrap()

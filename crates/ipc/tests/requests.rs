@@ -108,6 +108,7 @@ fn messages() -> Vec<(Request, Value)> {
                 after: Some(4),
                 from: None,
                 events: vec![EventKind::Message, EventKind::State, EventKind::Peer],
+                channels: vec![],
             },
             json!({"cmd": "subscribe", "after": 4, "events": ["message", "state", "peer"]}),
         ),
@@ -116,8 +117,86 @@ fn messages() -> Vec<(Request, Value)> {
                 after: None,
                 from: None,
                 events: vec![],
+                channels: vec![],
             },
             json!({"cmd": "subscribe"}),
+        ),
+        (
+            Request::Subscribe {
+                after: Some(3),
+                from: None,
+                events: vec![],
+                channels: vec!["lobby".into()],
+            },
+            json!({"cmd": "subscribe", "after": 3, "channels": ["lobby"]}),
+        ),
+    ]
+}
+
+fn channels() -> Vec<(Request, Value)> {
+    let file = json!({"name": "a.png", "data": "AA=="});
+    vec![
+        (
+            Request::ChannelJoin {
+                channel: "#dev".into(),
+            },
+            json!({"cmd": "channel_join", "channel": "#dev"}),
+        ),
+        (
+            Request::ChannelLeave {
+                channel: "#dev".into(),
+            },
+            json!({"cmd": "channel_leave", "channel": "#dev"}),
+        ),
+        (Request::ChannelList, json!({"cmd": "channel_list"})),
+        (
+            Request::ChannelSend {
+                channel: "lobby".into(),
+                body: text("hi"),
+                payload: Some(json!({"a": 1})),
+                file: Some(file.clone()),
+            },
+            json!({"cmd": "channel_send", "channel": "lobby", "body": "hi", "payload": {"a": 1}, "file": file}),
+        ),
+        (
+            Request::ChannelHistory {
+                channel: "lobby".into(),
+                limit: Some(5),
+                before: Some("m1".into()),
+                after: None,
+            },
+            json!({"cmd": "channel_history", "channel": "lobby", "limit": 5, "before": "m1"}),
+        ),
+        (
+            Request::ChannelMembers {
+                channel: "lobby".into(),
+            },
+            json!({"cmd": "channel_members", "channel": "lobby"}),
+        ),
+        (
+            Request::ChannelSave {
+                message: "m1".into(),
+                channel: None,
+            },
+            json!({"cmd": "channel_save", "message": "m1"}),
+        ),
+        (
+            Request::DmSend {
+                to: "bob".into(),
+                body: text("hi"),
+                payload: None,
+                file: None,
+            },
+            json!({"cmd": "dm_send", "to": "bob", "body": "hi"}),
+        ),
+        (
+            Request::DmHistory {
+                with: "bob".into(),
+                limit: None,
+                before: None,
+                after: Some("m1".into()),
+            },
+            json!({"cmd": "dm_history", "with": "bob", "after": "m1"}),
         ),
     ]
 }
@@ -270,7 +349,11 @@ fn administration() -> Vec<(Request, Value)> {
 
 #[test]
 fn every_request_has_its_text_and_is_read_back() {
-    let examples: Vec<_> = messages().into_iter().chain(administration()).collect();
+    let examples: Vec<_> = messages()
+        .into_iter()
+        .chain(administration())
+        .chain(channels())
+        .collect();
     for (request, json) in &examples {
         let call = Call::new(request.clone());
         assert_eq!(call.to_value(), *json);
@@ -297,7 +380,7 @@ fn identity_and_id_stand_beside_the_fields() {
 #[test]
 fn only_requests_with_time_to_wait_wait() {
     let waiting = ["send", "recv", "ask", "reply", "subscribe"];
-    for (request, json) in messages().into_iter().chain(administration()) {
+    for (request, json) in messages().into_iter().chain(administration()).chain(channels()) {
         let has_time = json.get("wait").or(json.get("timeout")).is_some();
         let always = ["ask", "subscribe"].contains(&request.command());
         assert_eq!(

@@ -182,7 +182,7 @@ fn hand_in(context: &Context, request: Request, wait: Option<Duration>) -> Outco
 }
 
 /// The text of a message; `-` is all of stdin, byte for byte.
-fn content(text: String) -> Outcome<Content> {
+pub(super) fn content(text: String) -> Outcome<Content> {
     let text = if text == "-" { stdin()? } else { text };
     Content::new(text).map_err(|error| Failure::new(ErrorCode::TooLarge, error.to_string()))
 }

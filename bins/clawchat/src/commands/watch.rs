@@ -6,7 +6,7 @@ use std::time::Duration;
 use clawchat_ipc::{ErrorCode, EventKind, Request};
 use serde_json::Value;
 
-use super::{Context, daemon};
+use super::{Context, channel_watch, daemon};
 use crate::args::WatchArgs;
 use crate::failure::{Failure, Outcome};
 use crate::human;
@@ -23,6 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Prints every message that arrives from now on, once, in order, until interrupted.
 pub(super) fn run(context: &Context, args: &WatchArgs) -> Outcome {
     interrupt::end_quietly()?;
+    if let Some(channel) = &args.channel {
+        return channel_watch::run(context, channel, args.from.as_deref());
+    }
     let mut link = context.link()?;
     let mut cursor = newest(context, &mut link)?;
     loop {
@@ -67,6 +70,7 @@ fn follow(context: &Context, args: &WatchArgs, link: Link, cursor: &mut u64) -> 
         after: Some(*cursor),
         from: args.from.clone(),
         events: vec![EventKind::Message],
+        channels: Vec::new(),
     };
     let mut events = link.subscribe(context.acting(), request)?;
     while let Some(event) = events.next_event()? {
@@ -85,10 +89,15 @@ fn follow(context: &Context, args: &WatchArgs, link: Link, cursor: &mut u64) -> 
 
 /// Waits for the daemon to be back, for as long as it takes.
 fn reconnect(context: &Context, cursor: &mut u64) -> Outcome<Link> {
+    until_back(|| again(context, cursor))
+}
+
+/// Looks with growing pauses until `again` finds the daemon.
+pub(super) fn until_back(mut again: impl FnMut() -> Outcome<Option<Link>>) -> Outcome<Link> {
     let mut pause = FIRST_PAUSE;
     loop {
         thread::sleep(pause);
-        match again(context, cursor) {
+        match again() {
             Ok(Some(link)) => return Ok(link),
             Ok(None) => {}
             Err(failure) if is_passing(&failure) => {}
@@ -115,7 +124,7 @@ fn again(context: &Context, cursor: &mut u64) -> Outcome<Option<Link>> {
 }
 
 /// Whether it may be over by itself: the daemon goes, comes, or has too much to do.
-fn is_passing(failure: &Failure) -> bool {
+pub(super) fn is_passing(failure: &Failure) -> bool {
     !failure.is_silent()
         && [ErrorCode::NotRunning, ErrorCode::Busy]
             .into_iter()

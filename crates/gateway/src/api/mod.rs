@@ -1,5 +1,6 @@
 //! Answers to local requests.
 
+mod channels;
 mod identities;
 mod invites;
 mod messages;
@@ -124,9 +125,12 @@ impl Api {
             }
             Request::Inbox { after, limit } => self.inbox(&self.acting(who)?, after, limit).await?.into(),
             Request::Outbox { after, limit } => self.outbox(&self.acting(who)?, after, limit).await?.into(),
-            Request::Subscribe { after, from, events } => {
-                self.subscribe(&self.acting(who)?, after, from.as_deref(), &events)?
+            request @ Request::Subscribe { .. } if is_of_channels(&request) => {
+                self.channels(who, request).await?.into()
             }
+            Request::Subscribe {
+                after, from, events, ..
+            } => self.subscribe(&self.acting(who)?, after, from.as_deref(), &events)?,
             Request::Peers => self.peers(&self.acting(who)?)?.into(),
             Request::PeerAdd {
                 principal,
@@ -150,7 +154,7 @@ impl Api {
                 .await?
                 .into(),
             Request::Connect { multiaddr } => self.connect(&self.acting(who)?, &multiaddr).await?.into(),
-            Request::Status => self.status(who)?.into(),
+            Request::Status => self.status(who).await?.into(),
             Request::Metrics { text } => {
                 let page = metrics::gather(&self.gateway).await?;
                 if text {
@@ -184,6 +188,15 @@ impl Api {
                 .into(),
             Request::InviteList => Self::invite_list(&*self.acting(who)?).into(),
             Request::InviteRevoke { invite } => self.invite_revoke(&self.acting(who)?, &invite).await?.into(),
+            request @ (Request::ChannelJoin { .. }
+            | Request::ChannelLeave { .. }
+            | Request::ChannelList
+            | Request::ChannelSend { .. }
+            | Request::ChannelHistory { .. }
+            | Request::ChannelMembers { .. }
+            | Request::ChannelSave { .. }
+            | Request::DmSend { .. }
+            | Request::DmHistory { .. }) => self.channels(who, request).await?.into(),
         };
         Ok(match reply {
             Answer::Reply(reply) => reply,
@@ -216,8 +229,13 @@ impl From<Reply> for Answer {
     }
 }
 
+/// Whether a subscription is one to channels of the mesh.
+fn is_of_channels(request: &Request) -> bool {
+    matches!(request, Request::Subscribe { channels, .. } if !channels.is_empty())
+}
+
 /// What a caller is told when the store does not do its part.
-fn storage(error: &StoreError) -> Failure {
+pub(crate) fn storage(error: &StoreError) -> Failure {
     let code = match error {
         StoreError::TooLarge { .. } => ErrorCode::TooLarge,
         StoreError::StorageFull { .. } => ErrorCode::StorageFull,

@@ -10,7 +10,7 @@ use crate::{addresses, invite, reach_words};
 impl Api {
     /// As in the TypeScript version an unknown `as` is no error here: its principal reads `unknown` and its
     /// counts are zero.
-    pub(super) fn status(&self, who: Option<&str>) -> Result<Value, Failure> {
+    pub(super) async fn status(&self, who: Option<&str>) -> Result<Value, Failure> {
         let gateway = &self.gateway;
         let acting = match who {
             Some(who) => gateway.hosts.by_name(who),
@@ -34,6 +34,9 @@ impl Api {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
         });
+        if let Some(mesh) = gateway.mesh.status().await {
+            value["mesh"] = mesh;
+        }
         let problems = gateway.hosts.import_problems();
         if !problems.is_empty() {
             value["importProblems"] = json!(problems);

@@ -8,6 +8,7 @@ use clawchat_types::{Nick, NickError};
 use serde_json::{Map, Value};
 
 use super::document::{key, shown};
+use super::mesh::{MeshSettings, mesh};
 use super::metrics::{MetricsSettings, metrics};
 use super::nat::{NatSettings, nat};
 use super::place::{KeyPath, line_of};
@@ -126,6 +127,7 @@ fn check(value: Value) -> Result<GatewayConfig, Problem> {
         legacy_peers: own.legacy_peers,
         wake: own.wake,
         nat: own.nat,
+        mesh: own.mesh,
         metrics: own.metrics,
         warnings,
     })
@@ -284,6 +286,7 @@ struct OwnKeys {
     legacy_peers: LegacyPeers,
     wake: WakeConfig,
     nat: NatSettings,
+    mesh: MeshSettings,
     metrics: MetricsSettings,
 }
 
@@ -299,6 +302,7 @@ fn own_keys(
     let legacy_peers = legacy_peers(root, document)?;
     let wake = wake(root, document, &WakeConfig::default(), warnings)?;
     let nat = nat(root, document, visibility == Visibility::Stealth, warnings)?;
+    let mesh = mesh(root, document, warnings)?;
     let metrics = metrics(root, document, warnings)?;
     let entries = document.get(key::IDENTITIES).and_then(Value::as_array);
     for (index, (entry, identity)) in entries.into_iter().flatten().zip(identities).enumerate() {
@@ -321,6 +325,7 @@ fn own_keys(
         legacy_peers,
         wake,
         nat,
+        mesh,
         metrics,
     })
 }

@@ -19,6 +19,7 @@ pub(super) mod key {
     pub(in crate::config) const RELAY: &str = "relay";
     pub(in crate::config) const RELAYS: &str = "relays";
     pub(in crate::config) const NAT: &str = "nat";
+    pub(in crate::config) const MESH: &str = "mesh";
     pub(in crate::config) const METRICS: &str = "metrics";
     pub(in crate::config) const OWN_WAKE: &str = "wake";
     pub(in crate::config) const WAKE: &str = "openclawWake";

@@ -8,7 +8,7 @@
 //! accepts and we cannot use (a principal that is not an address, a nickname beyond 64 characters, a port with
 //! a fraction, an identity of the other network) is kept in the file and reported by
 //! [`GatewayConfig::warnings`]. On top of its keys there are ours, all optional: `visibility` and `wake` (whole
-//! gateway and per identity), `limits`, `legacyPeers`, `relay`, `relays`, `nat`, `metrics`,
+//! gateway and per identity), `limits`, `legacyPeers`, `relay`, `relays`, `nat`, `metrics`, `mesh`,
 //! and per identity `deniedPeers`:
 //!
 //! ```json
@@ -29,11 +29,20 @@
 //! "peers" (default), "anyone", "nobody" or an array of principals; `openclaw`, `command` and `webhook` (with `url`
 //! and `token` or `tokenFile`) are absent by default. In an identity's entry, `wake` replaces what it names for that
 //! identity, and `null` takes it away. `relay`, `relays` and `nat` are [`NatSettings`], `metrics` is
-//! [`MetricsSettings`] (docs/METRICS.md).
+//! [`MetricsSettings`] (docs/METRICS.md). `mesh` is [`MeshSettings`]:
+//!
+//! ```json
+//! "mesh": {
+//!   "enabled": true, "listen": "0.0.0.0:5000", "bootstrap": "https://example.org/bootstrap.json",
+//!   "peers": ["wss://mesh.example.org"], "channels": ["lobby"], "keep": ["#dev", "dm:*"],
+//!   "quota": { "channelMessages": 1000000, "totalBytes": 4294967296 }, "store": true, "relay": true
+//! }
+//! ```
 
 mod check;
 mod document;
 mod edit;
+mod mesh;
 mod metrics;
 mod nat;
 mod place;
@@ -48,6 +57,7 @@ use serde_json::{Map, Value};
 use crate::home::{self, Home, HomeError, HomeLock};
 
 pub use self::edit::{EditError, NewIdentity};
+pub use self::mesh::{LOBBY, MAX_MESH_ENTRIES, MeshQuota, MeshSettings, MeshTls};
 pub use self::metrics::MetricsSettings;
 pub use self::nat::{MAX_NAT_ADDRESSES, NatSettings, ServeRelay};
 pub use self::place::{KeyPath, Step};
@@ -74,6 +84,7 @@ pub struct GatewayConfig {
     legacy_peers: LegacyPeers,
     wake: WakeConfig,
     nat: NatSettings,
+    mesh: MeshSettings,
     metrics: MetricsSettings,
     warnings: Vec<String>,
 }
@@ -89,6 +100,7 @@ impl fmt::Debug for GatewayConfig {
             .field("legacy_peers", &self.legacy_peers)
             .field("wake", &self.wake)
             .field("nat", &self.nat)
+            .field("mesh", &self.mesh)
             .field("metrics", &self.metrics)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
@@ -172,6 +184,12 @@ impl GatewayConfig {
     #[must_use]
     pub fn nat(&self) -> &NatSettings {
         &self.nat
+    }
+
+    /// The `mesh` of the file.
+    #[must_use]
+    pub fn mesh(&self) -> &MeshSettings {
+        &self.mesh
     }
 
     /// The `metrics` of the file. Default: served nowhere.

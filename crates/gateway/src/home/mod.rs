@@ -9,6 +9,8 @@
 //! identities/<principal>/password            its password, if the operator keeps it here
 //! identities/<principal>/store/              its messages and peers
 //! identities/<principal>/*.json.imported     what the TypeScript version kept, taken over into the store
+//! mesh/store/                                messages of the mesh's channels
+//! mesh/keys/                                 the key of a mesh peer that runs by itself
 //! identities/removed/<principal>-<ms>/       identities taken out of service; never deleted by us
 //! daemon.pid  clawchat.sock  daemon.log  home.lock
 //! ```
@@ -93,6 +95,12 @@ impl Home {
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {
         self.root.join("clawchat.sock")
+    }
+
+    /// `mesh`, the folder of the mesh: its messages, and the key of a peer without identities.
+    #[must_use]
+    pub fn mesh_dir(&self) -> PathBuf {
+        self.root.join("mesh")
     }
 
     /// `identities`, the folder of all identities.

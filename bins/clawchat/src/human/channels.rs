@@ -1,0 +1,181 @@
+//! Channels of the mesh and their messages.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::views::{list, number};
+use super::{clean, columns, date_time, indented};
+
+/// How much of a sender's key is shown: enough to tell people apart.
+const SHORT_NAME: usize = 12;
+/// What stands for what is not there.
+const NOTHING: &str = "-";
+
+/// Messages of a channel, one a line.
+pub(crate) fn history(messages: &Value) -> String {
+    let lines: Vec<String> = list(messages).map(channel_line).collect();
+    if lines.is_empty() {
+        return "No messages.".to_owned();
+    }
+    lines.join("\n")
+}
+
+/// One message of a channel, in a line where the text allows.
+pub(crate) fn channel_line(message: &Value) -> String {
+    let when = time(message, "receivedAt");
+    let doubt = match message.get("verified").and_then(Value::as_bool) {
+        Some(true) => "",
+        _ => " (unverified)",
+    };
+    let mut line = format!(
+        "{when} {}{doubt} [{}]: {}",
+        short(text(message, "sender")),
+        clean(text(message, "id")),
+        indented(text(message, "body"), "    ")
+    );
+    if let Some(payload) = message.get("payload") {
+        match file_words(payload) {
+            Some(file) => {
+                let _ = write!(
+                    line,
+                    "\n    file {file}; take it out with: clawchat channel save {}",
+                    clean(text(message, "id"))
+                );
+            }
+            None => {
+                let _ = write!(line, "\n    payload {}", clean(&payload.to_string()));
+            }
+        }
+    }
+    line
+}
+
+/// What `channel join`, `leave` and `send` answer with.
+pub(crate) fn channel_word(answer: &Value) -> String {
+    let mut words = text(answer, "status").replace('_', " ");
+    for field in ["channel", "id"] {
+        if let Some(value) = answer.get(field).and_then(Value::as_str) {
+            let _ = write!(words, "  {}", clean(value));
+        }
+    }
+    words
+}
+
+/// The channels, a line each.
+pub(crate) fn channels(answer: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(answer)
+        .map(|channel| {
+            let count = number(channel, "count").unwrap_or(0);
+            let followed = channel.get("joined").and_then(Value::as_bool).unwrap_or(false);
+            let last = time(channel, "lastReceivedAt");
+            vec![
+                clean(text(channel, "channel")).into_owned(),
+                if followed { "joined" } else { "kept for others" }.to_owned(),
+                if count == 1 {
+                    "1 message".to_owned()
+                } else {
+                    format!("{count} messages")
+                },
+                last,
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return "No channels yet. Join one: clawchat channel join lobby".to_owned();
+    }
+    columns(&rows)
+}
+
+/// Who is in a channel.
+pub(crate) fn members(answer: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(answer)
+        .map(|member| {
+            let flag = |name: &str| member.get(name).and_then(Value::as_bool).unwrap_or(false);
+            let mut facts = Vec::new();
+            if flag("self") {
+                facts.push("you");
+            }
+            if flag("neighbour") {
+                facts.push("connected");
+            }
+            if !flag("verified") {
+                facts.push("unverified");
+            }
+            let last = number(member, "lastReceivedAt")
+                .map_or_else(|| NOTHING.to_owned(), |when| format!("wrote {}", date_time(when)));
+            vec![clean(text(member, "sender")).into_owned(), last, facts.join(", ")]
+        })
+        .collect();
+    if rows.is_empty() {
+        return "Nobody yet.".to_owned();
+    }
+    columns(&rows)
+}
+
+/// A file just written.
+pub(crate) fn saved(answer: &Value) -> String {
+    let size = answer.get("size").and_then(Value::as_u64).unwrap_or(0);
+    format!("saved  {}  ({size} bytes)", clean(text(answer, "path")))
+}
+
+fn file_words(payload: &Value) -> Option<String> {
+    let file = payload.get("file")?;
+    let name = file.get("name")?.as_str()?;
+    let size = file.get("size").and_then(Value::as_u64)?;
+    Some(format!("{} ({size} bytes)", clean(name)))
+}
+
+fn short(name: &str) -> String {
+    let mut letters = name.chars();
+    let start: String = letters.by_ref().take(SHORT_NAME).collect();
+    let more = if letters.next().is_some() { "…" } else { "" };
+    format!("{}{more}", clean(&start))
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn time(value: &Value, field: &str) -> String {
+    number(value, field).map_or_else(|| NOTHING.to_owned(), date_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_a_line_and_says_whether_it_is_proven() {
+        let message = json!({"id": "m1", "sender": "a-very-long-name-of-a-peer", "body": "hi\nthere", "receivedAt": 0,
+                             "verified": true});
+        assert_eq!(
+            channel_line(&message),
+            "1970-01-01 00:00:00Z a-very-long-… [m1]: hi\n    there"
+        );
+        let file = json!({"id": "m2", "sender": "bot", "body": "", "verified": false,
+                          "payload": {"file": {"name": "a\u{1b}.png", "size": 3}}});
+        assert_eq!(
+            channel_line(&file),
+            "- bot (unverified) [m2]: \n    file a·.png (3 bytes); take it out with: clawchat channel save m2"
+        );
+        assert!(channel_line(&json!({"payload": [1]})).ends_with("payload [1]"));
+    }
+
+    #[test]
+    fn channels_and_members_are_tables() {
+        let list = json!([{"channel": "lobby", "joined": true, "count": 2, "lastReceivedAt": 0}, {"channel": "x", "count": 1}]);
+        assert_eq!(
+            channels(&list),
+            "lobby  joined           2 messages  1970-01-01 00:00:00Z\nx      kept for others  1 message   -\n"
+        );
+        let who = json!([{"sender": "a", "self": true, "verified": true, "lastReceivedAt": 0}, {"sender": "b", "neighbour": true}]);
+        assert_eq!(
+            members(&who),
+            "a  wrote 1970-01-01 00:00:00Z  you\nb  -                           connected, unverified\n"
+        );
+        assert!(channels(&json!([])).starts_with("No channels yet."));
+    }
+}

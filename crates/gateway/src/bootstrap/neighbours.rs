@@ -1,0 +1,144 @@
+//! Living by a list: fetch it, keep links with some of the peers in it, fetch it again.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use clawchat_mesh::bootstrap::{self, List};
+use clawchat_mesh::ws::{WebSockets, WsLink};
+use clawchat_mesh::{PeerName, WsUrl};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+pub(crate) use super::fetch::ListUrl;
+use super::fetch::{FetchError, fetch};
+use super::rota::{Rota, jittered};
+use crate::clock;
+
+/// Links kept with peers of the list.
+const NEIGHBOURS: usize = 8;
+/// Peers of the list that are tried before it is fetched again; drawn from a longer one.
+const MAX_CANDIDATES: usize = 64;
+/// When the list is fetched again: this and up to as much later.
+const REFRESH: Duration = Duration::from_secs(5 * 60);
+/// The same while nobody is linked at all.
+const REFRESH_ALONE: Duration = Duration::from_secs(30);
+/// First pause after the list could not be fetched; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often it is looked whether somebody of the list is missing, when nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Fetches the list and keeps links until dropped. `run` serves a link until it ends; `connected` says with whom there
+/// is one, whoever opened it.
+pub(crate) async fn keep<R, RF, C, CF>(
+    list: ListUrl,
+    own: PeerName,
+    sockets: WebSockets,
+    run: R,
+    connected: C,
+) where
+    R: Fn(WsLink, String) -> RF + Clone + Send + 'static,
+    RF: Future<Output = ()> + Send,
+    C: Fn() -> CF,
+    CF: Future<Output = HashSet<PeerName>>,
+{
+    let epoch = Instant::now();
+    let mut rota = Rota::default();
+    let mut links: JoinSet<(WsUrl, Duration)> = JoinSet::new();
+    let mut fetching: Option<JoinHandle<Result<List, FetchError>>> = None;
+    let (mut fetch_at, mut fetch_alone_at) = (epoch, epoch);
+    let mut failures = 0;
+    loop {
+        let there = connected().await;
+        let now = Instant::now();
+        let due = if there.is_empty() {
+            fetch_at.min(fetch_alone_at)
+        } else {
+            fetch_at
+        };
+        if fetching.is_none() && due <= now {
+            let list = list.clone();
+            fetching = Some(tokio::task::spawn_blocking(move || fetch(&list)));
+        }
+        for url in rota.next(NEIGHBOURS, &there, clock::jitter(), now - epoch) {
+            let (sockets, run, reach) = (sockets.clone(), run.clone(), list.reach());
+            links.spawn(async move {
+                let stood = match sockets.dial(&url, reach).await {
+                    Ok(link) => {
+                        let since = Instant::now();
+                        run(link, url.to_string()).await;
+                        since.elapsed()
+                    }
+                    Err(error) => {
+                        debug!(%url, %error, "a peer of the list cannot be reached");
+                        Duration::ZERO
+                    }
+                };
+                (url, stood)
+            });
+        }
+        let mut wake = now + LOOK_EVERY;
+        if let Some(time) = rota.next_time(now - epoch) {
+            wake = wake.min(epoch + time);
+        }
+        if fetching.is_none() {
+            wake = wake.min(due);
+        }
+        tokio::select! {
+            Some(ended) = links.join_next(), if !links.is_empty() => {
+                if let Ok((url, stood)) = ended {
+                    rota.ended(&url, stood, clock::jitter(), epoch.elapsed());
+                }
+            }
+            fetched = finished(&mut fetching) => {
+                fetching = None;
+                let now = Instant::now();
+                match fetched {
+                    Ok(list) => {
+                        if failures > 0 || list.left_out > 0 {
+                            info!(peers = list.peers.len(), left_out = list.left_out, "fetched the list of peers");
+                        }
+                        failures = 0;
+                        rota.list(candidates(&list, &own));
+                        let later = 1.0 + fraction(clock::jitter());
+                        (fetch_at, fetch_alone_at) = (now + REFRESH.mul_f64(later), now + REFRESH_ALONE.mul_f64(later));
+                    }
+                    Err(error) => {
+                        if failures == 0 {
+                            warn!(%error, "the list of peers cannot be fetched; tried again until it can");
+                        }
+                        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+                        failures += 1;
+                        fetch_at = now + jittered(pause, clock::jitter());
+                        fetch_alone_at = fetch_at;
+                    }
+                }
+            }
+            () = sleep_until(wake) => {}
+        }
+    }
+}
+
+/// What a fetch came to; waits for ever where there is none.
+async fn finished(fetching: &mut Option<JoinHandle<Result<List, FetchError>>>) -> Result<List, FetchError> {
+    match fetching {
+        Some(handle) => handle
+            .await
+            .unwrap_or_else(|error| Err(FetchError::Unreachable(error.to_string()))),
+        None => std::future::pending().await,
+    }
+}
+
+/// The peers that are tried.
+fn candidates(list: &List, own: &PeerName) -> Vec<(PeerName, WsUrl)> {
+    bootstrap::choose(list, own, MAX_CANDIDATES, clock::jitter())
+        .into_iter()
+        .map(|entry| (entry.peer, entry.url))
+        .collect()
+}
+
+/// Somewhere from 0 to 1.
+fn fraction(random: u64) -> f64 {
+    f64::from(u32::try_from(random % 1024).unwrap_or_default()) / 1024.0
+}

@@ -1,0 +1,200 @@
+//! What the engine, the links and the callers share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use clawchat_ipc::Failure;
+use clawchat_mesh::{
+    ChannelId, Checked, Counters, FrameLimits, LinkId, LinkStatus, PeerName, Received, Side,
+};
+use clawchat_store::ChannelLogHandle;
+use clawchat_types::{Moment, NodeId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::clock;
+
+/// Inputs waiting for the engine; whoever has one more waits.
+pub(super) const INPUTS: usize = 1024;
+/// Bytes of frames that were read and wait for the engine, over all links: 64 MiB.
+const FRAMES_BYTES: usize = 64 * 1024 * 1024;
+/// The unit in which they are counted, in bytes.
+const FRAMES_UNIT: usize = 1024;
+/// Keys remembered here until they are surely in the log.
+const FRESH_KEYS: usize = 1024;
+
+/// What reaches the engine.
+pub(super) enum Input {
+    /// A link stands.
+    Opened { link: LinkId, side: Side, port: Port },
+    /// A frame came.
+    Frame {
+        link: LinkId,
+        frame: Received,
+        /// The memory it takes, given back when the engine has it.
+        _memory: OwnedSemaphorePermit,
+    },
+    /// So many bytes more of what was sent are written.
+    Written { link: LinkId, bytes: usize },
+    /// The link ended.
+    Closed { link: LinkId },
+    /// Follow a channel. Answered once that is on disk.
+    Join {
+        channel: ChannelId,
+        answer: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Follow it no longer. Answers whether it was followed.
+    Leave {
+        channel: ChannelId,
+        answer: oneshot::Sender<Result<bool, Failure>>,
+    },
+    /// Publish a message. Answered with its arrival once it is on disk.
+    Publish {
+        message: Checked,
+        answer: oneshot::Sender<Result<u64, Failure>>,
+    },
+    /// How things are.
+    Status { answer: oneshot::Sender<Status> },
+}
+
+/// The engine's end of a link.
+pub(super) struct Port {
+    /// Texts to write. Dropped to close the link once they are written.
+    pub(super) out: mpsc::Sender<Arc<str>>,
+    /// Whether nothing more is to be read for now.
+    pub(super) pause: watch::Sender<bool>,
+    /// Where it leads, for people.
+    pub(super) label: Arc<str>,
+}
+
+/// How the mesh is.
+pub(super) struct Status {
+    pub(super) links: Vec<(LinkStatus, Arc<str>)>,
+    pub(super) counters: Counters,
+    /// The channels followed, those that nobody here joined but that could bring a direct message included.
+    pub(super) followed: Vec<ChannelId>,
+}
+
+/// Shared by the engine, the links and the callers.
+pub(super) struct Hub {
+    /// Who we are.
+    pub(super) name: PeerName,
+    /// The messages.
+    pub(super) log: ChannelLogHandle,
+    /// What is read of frames.
+    pub(super) limits: FrameLimits,
+    inputs: mpsc::Sender<Input>,
+    memory: Arc<Semaphore>,
+    next_link: AtomicU64,
+    fresh_keys: RwLock<HashMap<Box<str>, NodeId>>,
+    news: Mutex<HashMap<ChannelId, watch::Sender<u64>>>,
+    started: Instant,
+}
+
+impl Hub {
+    /// With it come the inputs, for the engine.
+    pub(super) fn new(
+        name: PeerName,
+        log: ChannelLogHandle,
+        limits: FrameLimits,
+    ) -> (Arc<Self>, mpsc::Receiver<Input>) {
+        let (inputs, receiver) = mpsc::channel(INPUTS);
+        let hub = Self {
+            name,
+            log,
+            limits,
+            inputs,
+            memory: Arc::new(Semaphore::new(FRAMES_BYTES / FRAMES_UNIT)),
+            next_link: AtomicU64::new(1),
+            fresh_keys: RwLock::default(),
+            news: Mutex::default(),
+            started: Instant::now(),
+        };
+        (Arc::new(hub), receiver)
+    }
+
+    /// Both clocks.
+    pub(super) fn now(&self) -> Moment {
+        Moment {
+            wall: clock::now(),
+            mono: self.started.elapsed(),
+        }
+    }
+
+    /// When a time of the machine is, on the runtime's clock.
+    pub(super) fn at(&self, mono: std::time::Duration) -> Instant {
+        self.started + mono
+    }
+
+    /// A name for a link that no other had.
+    pub(super) fn new_link(&self) -> LinkId {
+        LinkId(self.next_link.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Hands something to the engine, waiting while it has enough to do.
+    ///
+    /// # Errors
+    /// When there is no engine any more.
+    pub(super) async fn tell(&self, input: Input) -> Result<(), Failure> {
+        self.inputs.send(input).await.map_err(|_| Failure::stopping())
+    }
+
+    /// The same with an answer.
+    pub(super) async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(input(answer)).await?;
+        answered.await.map_err(|_| Failure::stopping())
+    }
+
+    /// Memory for a frame of that many bytes, once there is some.
+    pub(super) async fn memory_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = (bytes / FRAMES_UNIT + 1).min(FRAMES_BYTES / FRAMES_UNIT);
+        let units = u32::try_from(units).ok()?;
+        Arc::clone(&self.memory).acquire_many_owned(units).await.ok()
+    }
+
+    /// The key an opaque name was first seen with.
+    pub(super) fn key_of(&self, name: &str) -> Option<NodeId> {
+        let fresh = self.fresh_keys.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = fresh.get(name) {
+            return Some(*key);
+        }
+        drop(fresh);
+        self.log.log().key_of(name).ok().flatten()
+    }
+
+    /// Remembers a key until it can be read from the log.
+    pub(super) fn remember_key(&self, name: &str, key: NodeId) {
+        let mut fresh = self.fresh_keys.write().unwrap_or_else(PoisonError::into_inner);
+        if fresh.len() >= FRESH_KEYS {
+            // The log has had time to take the others.
+            fresh.clear();
+        }
+        fresh.entry(name.into()).or_insert(key);
+    }
+
+    /// Is told the number of the newest message of a channel whenever there is one more.
+    pub(super) fn news_of(&self, channel: &ChannelId) -> watch::Receiver<u64> {
+        let mut news = self.news();
+        news.retain(|_, sender| sender.receiver_count() > 0);
+        news.entry(channel.clone())
+            .or_insert_with(|| watch::Sender::new(0))
+            .subscribe()
+    }
+
+    /// Tells those who follow the channel.
+    pub(super) fn announce(&self, channel: &ChannelId, newest: u64) {
+        if let Some(sender) = self.news().get(channel) {
+            sender.send_if_modified(|known| {
+                let more = newest > *known;
+                *known = newest.max(*known);
+                more
+            });
+        }
+    }
+
+    fn news(&self) -> MutexGuard<'_, HashMap<ChannelId, watch::Sender<u64>>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,136 @@
+//! A link, whatever carries it: frames are read and checked here, beside the engine, and texts are written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawchat_mesh::{LinkId, Received, Side, receive};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::hub::{Hub, Input, Port};
+
+/// Texts handed to a link and not written yet. The machine keeps to a window in bytes; small frames come on top.
+const OUT_TEXTS: usize = 16 * 1024;
+/// Texts written together.
+const WRITE_TOGETHER: usize = 128;
+/// How long a link that is to be closed may take to write what was sent before.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// Frames longer than this are checked on a thread of their own, in bytes: they may hold hundreds of signatures.
+const LONG_FRAME: usize = 8 * 1024;
+
+/// The reading end of what carries a link.
+pub(crate) trait FrameReader: Send {
+    /// What holds a frame.
+    type Frame: AsRef<[u8]> + Send + 'static;
+    /// The next frame; `None` when there is none any more, for whatever reason.
+    fn next(&mut self) -> impl Future<Output = Option<Self::Frame>> + Send;
+    /// The first frame has come: from now on they may be longer.
+    fn admit_long_frames(&mut self);
+}
+
+/// The writing end.
+pub(crate) trait FrameWriter: Send {
+    /// Writes all texts, a frame each; false when that is impossible.
+    fn write(&mut self, texts: &[Arc<str>]) -> impl Future<Output = bool> + Send;
+    /// Says goodbye.
+    fn close(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Runs a link until it ends.
+pub(super) async fn run<R: FrameReader, W: FrameWriter>(
+    hub: Arc<Hub>,
+    mut reader: R,
+    mut writer: W,
+    side: Side,
+    label: Arc<str>,
+) {
+    let link = hub.new_link();
+    let (out, texts) = mpsc::channel(OUT_TEXTS);
+    let (pause, paused) = watch::channel(false);
+    let given_up = pause.subscribe();
+    let port = Port {
+        out,
+        pause,
+        label: Arc::clone(&label),
+    };
+    if hub.tell(Input::Opened { link, side, port }).await.is_err() {
+        return;
+    }
+    tokio::select! {
+        () = read(&hub, link, &mut reader, paused) => {}
+        () = write(&hub, link, &mut writer, texts) => {}
+        () = overdue(given_up) => debug!(%label, "a link does not take what it was sent"),
+    }
+    // Without an engine nobody needs to know.
+    let _ = hub.tell(Input::Closed { link }).await;
+    if timeout(CLOSE_LIMIT, writer.close()).await.is_err() {
+        debug!(%label, "a link could not be closed in time");
+    }
+}
+
+/// Until the peer ends it.
+async fn read<R: FrameReader>(
+    hub: &Arc<Hub>,
+    link: LinkId,
+    reader: &mut R,
+    mut paused: watch::Receiver<bool>,
+) {
+    loop {
+        if paused.wait_for(|paused| !paused).await.is_err() {
+            // The engine has closed it: what was sent before is still written.
+            std::future::pending::<()>().await;
+        }
+        let Some(frame) = reader.next().await else {
+            return;
+        };
+        reader.admit_long_frames();
+        let Some(memory) = hub.memory_for(frame.as_ref().len()).await else {
+            return;
+        };
+        let Some(frame) = check(hub, frame).await else {
+            return;
+        };
+        let input = Input::Frame {
+            link,
+            frame,
+            _memory: memory,
+        };
+        if hub.tell(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn check<F: AsRef<[u8]> + Send + 'static>(hub: &Arc<Hub>, frame: F) -> Option<Received> {
+    let check =
+        |hub: &Hub, bytes: &[u8]| receive(bytes, &hub.limits, &|name| hub.key_of(name), hub.now().wall);
+    if frame.as_ref().len() <= LONG_FRAME {
+        return Some(check(hub, frame.as_ref()));
+    }
+    let hub = Arc::clone(hub);
+    tokio::task::spawn_blocking(move || check(&hub, frame.as_ref()))
+        .await
+        .ok()
+}
+
+/// Until the engine closes it, or nothing can be written any more.
+async fn write<W: FrameWriter>(hub: &Hub, link: LinkId, writer: &mut W, mut texts: mpsc::Receiver<Arc<str>>) {
+    let mut together = Vec::with_capacity(WRITE_TOGETHER);
+    while texts.recv_many(&mut together, WRITE_TOGETHER).await > 0 {
+        if !writer.write(&together).await {
+            return;
+        }
+        let bytes = together.iter().map(|text| text.len()).sum();
+        together.clear();
+        if hub.tell(Input::Written { link, bytes }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Returns some time after the engine has closed the link.
+async fn overdue(mut given_up: watch::Receiver<bool>) {
+    while given_up.changed().await.is_ok() {}
+    sleep(CLOSE_LIMIT).await;
+}
