@@ -64,6 +64,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("bincode", &["clawchat-store"]),
     ("libp2p", &["clawchat-node"]),
     ("tokio-tungstenite", &["clawchat-mesh"]),
+    ("tokio-rustls", &["clawchat-mesh"]),
     ("ureq", &["clawchat-gateway"]),
 ];
 

@@ -38,7 +38,7 @@ enum Task {
     Layers,
     /// Build both binaries and let two gateways on this machine hold a conversation.
     Demo,
-    /// Let our programs talk with a ClawChat 1.0 peer: an independent one on Node.
+    /// Let our programs talk with independent peers on Node, of ClawChat 1.0 and of the mesh.
     Interop(interop::Options),
     /// Let our programs find each other through routers of every kind, in network namespaces (Linux, root).
     Natlab(natlab::Options),

@@ -1,4 +1,4 @@
-//! The ClawChat 1.0 peer that other gateways are played by: Node, and the packages it needs.
+//! The peers that other programs are played by, of ClawChat 1.0 and of the mesh: Node, and the packages they need.
 
 use std::fmt;
 use std::fs;
@@ -26,12 +26,34 @@ const OFFLINE: [&str; 8] = [
     "ENOTCACHED",
 ];
 
-/// The peer, ready to run.
-pub(crate) struct Installed {
-    folder: PathBuf,
+/// What is to be installed.
+struct Source {
+    /// Its folder beside this program's sources.
+    name: &'static str,
+    /// What it is, for people.
+    title: &'static str,
+    /// What its packages take.
+    size: &'static str,
 }
 
-/// Why the peer cannot be run.
+const CLAWCHAT_PEER: Source = Source {
+    name: "clawchat-peer",
+    title: "the ClawChat 1.0 peer",
+    size: "75 MB",
+};
+const MESH_PEER: Source = Source {
+    name: "mesh-peer",
+    title: "the mesh peer",
+    size: "0.2 MB",
+};
+
+/// The peers, ready to run.
+pub(crate) struct Installed {
+    clawchat: PathBuf,
+    mesh: PathBuf,
+}
+
+/// Why a peer cannot be run.
 #[derive(Debug)]
 pub(crate) enum NotInstalled {
     /// Something this machine lacks: Node, npm, or a way to the registry. One sentence.
@@ -49,29 +71,45 @@ impl fmt::Display for NotInstalled {
 }
 
 impl Installed {
-    /// The command that runs the peer, without arguments of its own.
+    /// The command that runs the ClawChat 1.0 peer, without arguments of its own.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new("node");
-        command.arg(self.folder.join("peer.mjs"));
-        command
+        node(&self.clawchat)
+    }
+
+    /// The command that runs the mesh peer, without arguments of its own.
+    pub(crate) fn mesh_command(&self) -> Command {
+        node(&self.mesh)
     }
 }
 
-/// Installs the peer's packages under the target folder, once for every lockfile: later runs need no network.
+fn node(folder: &Path) -> Command {
+    let mut command = Command::new("node");
+    command.arg(folder.join("peer.mjs"));
+    command
+}
+
+/// Installs the peers' packages under the target folder, once for every lockfile: later runs need no network.
 pub(crate) fn install() -> Result<Installed, NotInstalled> {
     check_node()?;
     version_of("npm")?;
-    let source = build::root().join("xtask/interop/clawchat-peer");
+    Ok(Installed {
+        clawchat: install_one(&CLAWCHAT_PEER)?,
+        mesh: install_one(&MESH_PEER)?,
+    })
+}
+
+fn install_one(what: &Source) -> Result<PathBuf, NotInstalled> {
+    let source = build::root().join("xtask/interop").join(what.name);
     let lockfile = fs::read(source.join(LOCKFILE)).map_err(|error| failed(&source.join(LOCKFILE), &error))?;
     let shelf = build::target_folder()
         .map_err(NotInstalled::Failed)?
         .join("interop");
-    let folder = shelf.join(name_of(&lockfile));
+    let folder = shelf.join(name_of(what, &lockfile));
     if !folder.is_dir() {
         // Whole or not at all: another run may be installing the same.
-        let draft = shelf.join(format!("{}.{}", name_of(&lockfile), std::process::id()));
+        let draft = shelf.join(format!("{}.{}", name_of(what, &lockfile), std::process::id()));
         copy(&source, &draft)?;
-        let installed = npm_ci(&draft).and_then(|()| {
+        let installed = npm_ci(what, &draft).and_then(|()| {
             fs::rename(&draft, &folder)
                 .or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })
                 .map_err(|error| failed(&folder, &error))
@@ -81,7 +119,7 @@ pub(crate) fn install() -> Result<Installed, NotInstalled> {
         installed?;
     }
     copy(&source, &folder)?;
-    Ok(Installed { folder })
+    Ok(folder)
 }
 
 fn check_node() -> Result<(), NotInstalled> {
@@ -90,7 +128,7 @@ fn check_node() -> Result<(), NotInstalled> {
     match major.and_then(|major| major.parse::<u32>().ok()) {
         Some(major) if major >= OLDEST_NODE => Ok(()),
         _ => Err(NotInstalled::Missing(format!(
-            "the ClawChat 1.0 peer needs Node {OLDEST_NODE} or later, and node is {version}"
+            "the peers need Node {OLDEST_NODE} or later, and node is {version}"
         ))),
     }
 }
@@ -98,7 +136,7 @@ fn check_node() -> Result<(), NotInstalled> {
 fn version_of(program: &str) -> Result<String, NotInstalled> {
     let missing = |reason: &dyn fmt::Display| {
         NotInstalled::Missing(format!(
-            "{program} cannot be run ({reason}); the ClawChat 1.0 peer needs Node {OLDEST_NODE} or later with npm"
+            "{program} cannot be run ({reason}); the peers need Node {OLDEST_NODE} or later with npm"
         ))
     };
     let output = Command::new(program)
@@ -113,10 +151,10 @@ fn version_of(program: &str) -> Result<String, NotInstalled> {
 }
 
 /// A name for what is installed from this lockfile.
-fn name_of(lockfile: &[u8]) -> String {
+fn name_of(what: &Source, lockfile: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     lockfile.hash(&mut hasher);
-    format!("clawchat-peer-{:016x}", hasher.finish())
+    format!("{}-{:016x}", what.name, hasher.finish())
 }
 
 fn copy(source: &Path, target: &Path) -> Result<(), NotInstalled> {
@@ -133,8 +171,11 @@ fn copy(source: &Path, target: &Path) -> Result<(), NotInstalled> {
     Ok(())
 }
 
-fn npm_ci(folder: &Path) -> Result<(), NotInstalled> {
-    say("$ npm ci --ignore-scripts (the packages of the ClawChat 1.0 peer, 75 MB, once)");
+fn npm_ci(what: &Source, folder: &Path) -> Result<(), NotInstalled> {
+    let Source { title, size, .. } = what;
+    say(&format!(
+        "$ npm ci --ignore-scripts (the packages of {title}, {size}, once)"
+    ));
     let output = Command::new("npm")
         .args([
             "ci",
@@ -155,9 +196,9 @@ fn npm_ci(folder: &Path) -> Result<(), NotInstalled> {
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     if OFFLINE.iter().any(|code| complaint.contains(code)) {
-        return Err(NotInstalled::Missing(
-            "npm cannot reach its registry for the packages of the ClawChat 1.0 peer".to_owned(),
-        ));
+        return Err(NotInstalled::Missing(format!(
+            "npm cannot reach its registry for the packages of {title}"
+        )));
     }
     Err(NotInstalled::Failed(format!(
         "npm ci ended with {}:\n{complaint}",
@@ -175,15 +216,19 @@ mod tests {
 
     #[test]
     fn another_lockfile_is_another_folder() {
-        assert_eq!(name_of(b"one"), name_of(b"one"));
-        assert_ne!(name_of(b"one"), name_of(b"two"));
+        let name = |lockfile: &[u8]| name_of(&CLAWCHAT_PEER, lockfile);
+        assert_eq!(name(b"one"), name(b"one"));
+        assert_ne!(name(b"one"), name(b"two"));
+        assert_ne!(name(b"one"), name_of(&MESH_PEER, b"one"));
     }
 
     #[test]
-    fn the_source_of_the_peer_is_complete() {
-        let source = build::root().join("xtask/interop/clawchat-peer");
-        for name in FILES {
-            assert!(source.join(name).is_file(), "{name}");
+    fn the_sources_of_the_peers_are_complete() {
+        for what in [&CLAWCHAT_PEER, &MESH_PEER] {
+            let source = build::root().join("xtask/interop").join(what.name);
+            for name in FILES {
+                assert!(source.join(name).is_file(), "{} {name}", what.name);
+            }
         }
     }
 }

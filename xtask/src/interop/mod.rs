@@ -1,7 +1,8 @@
-//! `cargo xtask interop`: our programs beside a ClawChat 1.0 peer that shares no code with them.
+//! `cargo xtask interop`: our programs beside peers that share no code with them, of ClawChat 1.0 and of the mesh.
 
 mod identities;
 mod install;
+mod mesh;
 mod peer;
 mod px1;
 mod restarts;
@@ -44,7 +45,7 @@ pub(crate) struct Options {
     programs: Option<PathBuf>,
 }
 
-/// Something the two kinds of gateway do with each other.
+/// Something programs of two kinds do with each other.
 struct Scenario {
     name: &'static str,
     about: &'static str,
@@ -53,7 +54,7 @@ struct Scenario {
 }
 
 /// All of them, the longest first.
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "downgrade",
         about: "somebody who spoke snap2p/2 before comes with clawchat/1",
@@ -124,12 +125,57 @@ const SCENARIOS: [Scenario; 14] = [
         about: "legacyPeers \"off\"",
         play: strangers::off,
     },
+    Scenario {
+        name: "mesh-we-were-away",
+        about: "mesh: what was said while our peer was away",
+        play: mesh::away::we_were_away,
+    },
+    Scenario {
+        name: "mesh-bootstrap",
+        about: "mesh: peers of both kinds find each other through our list",
+        play: mesh::meeting::bootstrap,
+    },
+    Scenario {
+        name: "mesh-gateway",
+        about: "mesh: a gateway that takes part, and direct messages",
+        play: mesh::talk::gateway,
+    },
+    Scenario {
+        name: "mesh-they-were-away",
+        about: "mesh: what was said while another peer was away, kept by ours through a kill",
+        play: mesh::away::they_were_away,
+    },
+    Scenario {
+        name: "mesh-returns",
+        about: "mesh: links that break are made again, from either side",
+        play: mesh::meeting::returns,
+    },
+    Scenario {
+        name: "mesh-relay",
+        about: "mesh: two other peers that only know ours",
+        play: mesh::talk::relay,
+    },
+    Scenario {
+        name: "mesh-lobby",
+        about: "mesh: signed and unsigned messages in both directions, and forged ones",
+        play: mesh::talk::lobby,
+    },
+    Scenario {
+        name: "mesh-garbage",
+        about: "mesh: frames that are none",
+        play: mesh::talk::garbage,
+    },
+    Scenario {
+        name: "mesh-handshake",
+        about: "mesh: who says what first, dialing and dialed, with keys and without",
+        play: mesh::meeting::handshake,
+    },
 ];
 
 pub(crate) fn run(options: &Options) -> TaskResult {
     if options.list {
         for scenario in &SCENARIOS {
-            say(&format!("{:15} {}", scenario.name, scenario.about));
+            say(&format!("{:19} {}", scenario.name, scenario.about));
         }
         return Ok(());
     }
@@ -160,7 +206,9 @@ pub(crate) fn run_where_possible() -> TaskResult {
     let installed = match install() {
         Ok(installed) => installed,
         Err(NotInstalled::Missing(reason)) => {
-            say(&format!("skipped: the run with a ClawChat 1.0 peer ({reason})"));
+            say(&format!(
+                "skipped: the run with a ClawChat 1.0 peer and a mesh peer ({reason})"
+            ));
             return Ok(());
         }
         Err(NotInstalled::Failed(reason)) => return Err(reason),
@@ -199,9 +247,7 @@ fn play(scenarios: &[&Scenario], programs: &Path, installed: &Installed, jobs: u
     if failed > 0 {
         return Err(format!("{failed} of {all} scenarios failed, in {took:.0} s"));
     }
-    say(&format!(
-        "{all} scenarios with a ClawChat 1.0 peer passed in {took:.0} s"
-    ));
+    say(&format!("{all} scenarios with other peers passed in {took:.0} s"));
     Ok(())
 }
 
@@ -212,9 +258,9 @@ fn perform(scenario: &Scenario, programs: &Path, installed: &Installed) -> Outco
     let outcome = (scenario.play)(&stage);
     let took = begun.elapsed().as_secs_f64();
     match outcome {
-        Ok(proven) => Ok(format!("ok     {:15} {took:4.1} s  {proven}", scenario.name)),
+        Ok(proven) => Ok(format!("ok     {:19} {took:4.1} s  {proven}", scenario.name)),
         Err(reason) => Err(format!(
-            "FAILED {:15} {took:4.1} s  {reason}\n{}",
+            "FAILED {:19} {took:4.1} s  {reason}\n{}",
             scenario.name,
             stage.last_lines()
         )),

@@ -1,4 +1,4 @@
-//! One run of the ClawChat 1.0 peer: what it was asked to do, and what it says happens.
+//! One run of a peer, or of another program that says what happens as one JSON object a line.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::gateways::{Outcome, text};
@@ -55,20 +56,27 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts `command` and waits until it listens. All later waiting ends at `deadline`. What it prints is kept in
     /// `lines` too.
-    pub(crate) fn start(
+    pub(crate) fn start(name: &str, command: Command, deadline: Instant, lines: LastLines) -> Outcome<Self> {
+        Self::start_until(name, command, "listening", deadline, lines)
+    }
+
+    /// The same for a program that says with another event that it is ready.
+    pub(crate) fn start_until(
         name: &str,
         mut command: Command,
+        ready: &str,
         deadline: Instant,
         lines: LastLines,
     ) -> Outcome<Self> {
-        let shown: Vec<_> = command.get_args().skip(1).map(OsStr::to_string_lossy).collect();
-        lines.push(&format!("$ node peer.mjs {}", shown.join(" ")));
+        let shown: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+        let program = command.get_program().to_string_lossy();
+        lines.push(&format!("$ {program} {}", shown.join(" ")));
         let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot run node: {error}"))?;
+            .map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
         let (sender, events) = sync_channel(EVENTS_AHEAD);
         read_events(process.stdout.take(), lines.clone(), sender);
         read_complaints(process.stderr.take(), lines);
@@ -79,7 +87,7 @@ impl Peer {
             seen: Vec::new(),
             deadline: deadline.min(Instant::now() + START_LIMIT),
         };
-        peer.event("listening")?;
+        peer.event(ready)?;
         peer.deadline = deadline;
         Ok(peer)
     }
@@ -131,6 +139,14 @@ impl Peer {
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.end();
+    }
+
+    /// SIGTERM, and waits until it has ended.
+    pub(crate) fn stop(mut self) -> Outcome {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| format!("{}: it has no process id", self.name))?;
+        kill_process(pid, Signal::TERM).map_err(|error| format!("cannot stop {}: {error}", self.name))?;
+        self.wait()
     }
 
     /// Who it is.

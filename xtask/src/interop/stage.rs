@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -119,6 +120,28 @@ impl<'a> Stage<'a> {
             .borrow_mut()
             .push((format!("{name} (peer)"), lines.clone()));
         Peer::start(name, command, self.deadline, lines)
+    }
+
+    /// Starts any program that says as one JSON object a line what happens, `ready` when it serves.
+    pub(super) fn program(&self, name: &str, command: Command, ready: &str) -> Outcome<Peer> {
+        let lines = LastLines::default();
+        self.cast.borrow_mut().push((name.to_owned(), lines.clone()));
+        Peer::start_until(name, command, ready, self.deadline, lines)
+    }
+
+    /// One of our own programs.
+    pub(super) fn ours(&self, program: &str) -> PathBuf {
+        self.programs.join(program)
+    }
+
+    /// The command that runs the peer of the mesh on Node.
+    pub(super) fn mesh_command(&self) -> Command {
+        self.installed.mesh_command()
+    }
+
+    /// How much of the time for this scenario is left.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Who a peer of that name is.
