@@ -26,7 +26,7 @@ pub const MAX_TIMESTAMP_BYTES: usize = 64;
 /// Longest payload unless configured otherwise, in bytes of JSON as printed.
 pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 
-/// A message within the limits. Whether its sender wrote it is another question: see [`check`].
+/// A message within the limits. Whether its sender wrote it is another question: see [`check()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     id: Box<str>,

@@ -1,7 +1,8 @@
 //! The durable log of channels: what each peer of the mesh keeps, in the order of arrival.
 //!
 //! Texts are opaque here. [`ChannelLog`] is the trait, [`MemoryChannelLog`] forgets at the end of the process,
-//! [`SledChannelLog`] keeps it on disk with the guarantees of [`SledStore`](crate::SledStore). Async code writes through a [`ChannelLogHandle`](crate::ChannelLogHandle).
+//! [`SledChannelLog`] keeps it on disk with the guarantees of [`SledStore`](crate::SledStore). Async code writes through a
+//! [`ChannelLogHandle`].
 
 mod handle;
 mod memory;
