@@ -322,7 +322,7 @@ requests! {
         /// Those after this message, the nearest ones.
         after / "after": Option<String>,
     };
-    /// `channel_members`: who has written in a channel, and which neighbours follow it.
+    /// `channel_members`: who has written in a channel, and who of them is connected.
     ChannelMembers = "channel_members" {
         /// The channel's name.
         channel / "channel": String,

@@ -40,7 +40,7 @@ pub(crate) enum ChannelCommand {
         #[command(flatten)]
         part: HistoryArgs,
     },
-    /// Who has written in a channel, and which neighbours follow it
+    /// Who has written in a channel, and who of them is connected
     Members {
         /// Name of the channel
         name: String,

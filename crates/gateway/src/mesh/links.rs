@@ -13,7 +13,7 @@ use clawchat_mesh::ws::{
 };
 use clawchat_mesh::{PeerName, Reach, Side, WsUrl};
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::hub::Input;
@@ -133,11 +133,20 @@ async fn accept(peer: Arc<MeshPeer>, mut listener: Listener) {
 /// Keeps a link with a peer: dials, and dials again with growing pauses.
 async fn keep(peer: Arc<MeshPeer>, sockets: WebSockets, url: WsUrl, reach: Reach) {
     let mut pause = FIRST_PAUSE;
+    // Once for each time it goes away: it is tried for as long as this runs.
+    let mut told = false;
     loop {
         let since = Instant::now();
         match sockets.dial(&url, reach).await {
-            Ok(link) => run(&peer, link, Side::Dialed, &url.to_string()).await,
-            Err(error) => debug!(%url, %error, "a peer of the mesh cannot be reached"),
+            Ok(link) => {
+                told = false;
+                run(&peer, link, Side::Dialed, &url.to_string()).await;
+            }
+            Err(error) if told => debug!(%url, %error, "a peer of the mesh still cannot be reached"),
+            Err(error) => {
+                told = true;
+                warn!(%url, %error, "a peer of the mesh cannot be reached; it is tried until it can");
+            }
         }
         if since.elapsed() >= STOOD_WELL {
             pause = FIRST_PAUSE;
