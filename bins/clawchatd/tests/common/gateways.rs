@@ -20,13 +20,13 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 /// How long a gateway may take until it serves. After a kill it examines its stores first.
-const START_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long a gateway may take to end when it is told to.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long an ordinary answer may take.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Lines of the log shown with an error.
-const LOG_LINES: usize = 8;
+pub(crate) const LOG_LINES: usize = 8;
 /// Where ports are looked for: below those the system gives to outgoing connections, which could otherwise take
 /// the port of a gateway that is down for a moment.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
@@ -330,7 +330,7 @@ pub(crate) fn text(value: &Value, field: &str) -> Outcome<String> {
 }
 
 /// The lines a program prints, read so that it never waits for a reader.
-fn lines_of(stdout: Option<ChildStdout>) -> Receiver<String> {
+pub(crate) fn lines_of(stdout: Option<ChildStdout>) -> Receiver<String> {
     // A gateway prints two lines in its life.
     let (sender, receiver) = sync_channel(8);
     thread::spawn(move || {
