@@ -164,10 +164,15 @@ impl Graph {
             }
         }
         for dependency in ours(&dependencies.tests) {
-            // Tests may go as far down as the crate itself, use the helpers, and talk to a binary's socket.
+            // Tests may go as far down as the crate itself, use the helpers, talk to a binary's socket, and sign what
+            // neighbours of a binary send it.
             let known = allowed.contains(&dependency.as_str())
                 || dependency == TEST_ONLY
-                || (name == "clawchatd" && matches!(dependency.as_str(), "clawchat-ipc" | "clawchat-types"));
+                || (name == "clawchatd"
+                    && matches!(
+                        dependency.as_str(),
+                        "clawchat-identity" | "clawchat-ipc" | "clawchat-mesh" | "clawchat-types"
+                    ));
             let cycle = name == TEST_ONLY;
             if !known || cycle {
                 findings.push(format!(

@@ -2,12 +2,22 @@
 
 mod bench;
 mod build;
+// What the daemon's own crash and chaos tests are made of.
+#[path = "../../bins/clawchatd/tests/common/cable.rs"]
+mod cable;
 mod demo;
-// The two that the daemon's own crash test is made of.
 #[path = "../../bins/clawchatd/tests/common/gateways.rs"]
 mod gateways;
 mod interop;
 mod layers;
+#[path = "../../bins/clawchatd/tests/common/mesh_authors.rs"]
+mod mesh_authors;
+#[path = "../../bins/clawchatd/tests/common/mesh_guest.rs"]
+mod mesh_guest;
+#[path = "../../bins/clawchatd/tests/common/mesh_peers.rs"]
+mod mesh_peers;
+#[path = "../../bins/clawchatd/tests/common/mesh_storm.rs"]
+mod mesh_storm;
 mod natlab;
 mod openclaw;
 mod sim;
@@ -46,7 +56,7 @@ enum Task {
     Openclaw,
     /// Measure throughput, latency, start-up and memory of release builds on this machine.
     Bench(bench::Options),
-    /// Kill gateways at random while they talk, and check that nothing is lost or doubled.
+    /// Kill gateways or mesh peers at random while they talk, and check that nothing is lost or doubled.
     Soak(soak::Options),
     /// Simulate many peers in memory with the real state machines.
     Sim(sim::Options),

@@ -3,6 +3,7 @@
 mod figure;
 mod legacy;
 mod limits;
+mod mesh;
 mod process;
 mod talk;
 mod traffic;
@@ -31,7 +32,7 @@ pub(crate) struct Options {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Less of everything: under a minute
+    /// Less of everything: a minute or two
     #[arg(long)]
     quick: bool,
     /// One JSON document instead of a table
@@ -40,6 +41,10 @@ pub(crate) struct Options {
     /// How many messages are in the inbox when its influence is measured [default: 100000, with --quick 20000]
     #[arg(long, value_name = "N")]
     inbox: Option<u64>,
+    /// How many messages are in the log of a mesh peer when their influence is measured [default: 1000000, with --quick
+    /// 20000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10_000..=1_000_000))]
+    stored: Option<u64>,
     /// How the programs are compiled
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
@@ -59,6 +64,8 @@ enum Part {
     Wake,
     /// Messages to a ClawChat 1.0 peer
     Legacy,
+    /// Messages in a channel of the mesh
+    Mesh,
 }
 
 /// How much of what.
@@ -73,6 +80,10 @@ struct Effort {
     legacy: u64,
     /// Wakes that are timed.
     wakes: usize,
+    /// Messages sent in a row to a channel of the mesh.
+    mesh: u64,
+    /// Messages in the log of a mesh peer at the end.
+    mesh_stored: u64,
     /// Repetitions of whatever starts a process.
     processes: usize,
     /// How long filling the inbox may take.
@@ -87,6 +98,8 @@ pub(crate) fn run(options: &Options) -> TaskResult {
         inbox: 100_000,
         legacy: 10_000,
         wakes: 8,
+        mesh: 10_000,
+        mesh_stored: 1_000_000,
         processes: 15,
         filling: Duration::from_secs(90),
     };
@@ -97,11 +110,14 @@ pub(crate) fn run(options: &Options) -> TaskResult {
             inbox: 20_000,
             legacy: 3_000,
             wakes: 4,
+            mesh: 3_000,
+            mesh_stored: 20_000,
             processes: 5,
             filling: Duration::from_secs(20),
         };
     }
     effort.inbox = options.inbox.unwrap_or(effort.inbox);
+    effort.mesh_stored = options.stored.unwrap_or(effort.mesh_stored);
     let begun = Instant::now();
     say("measuring what the machine allows");
     let limits = limits::measure()?;
@@ -113,6 +129,7 @@ pub(crate) fn run(options: &Options) -> TaskResult {
                 Part::Talk => talk::measure(&folder, &effort, &limits)?,
                 Part::Wake => wake::measure(&folder, &effort)?,
                 Part::Legacy => legacy::measure(&folder, &effort)?,
+                Part::Mesh => mesh::measure(&folder, &effort)?,
             });
         }
     }
