@@ -118,7 +118,8 @@ async fn a_crowd_of_wallets_leaves_room_for_contacts_and_does_not_shut_others_ou
         let rogue = Rogue::new(stranger(number)).await;
         crowd.spawn(come_again_and_again(rogue, locator.clone()));
     }
-    bob.counted("clawchat_sessions_displaced_total", "strangers", CONNECTIONS)
+    // Somebody has to go only once they hold all they may. How many get so far is up to the limit on their address.
+    bob.counted("clawchat_sessions_displaced_total", "strangers", 1)
         .await;
     assert!(strangers().await <= STRANGERS);
 

@@ -158,18 +158,18 @@ async fn whoever_never_reads_holds_up_nobody_but_itself() {
 #[tokio::test]
 async fn whoever_reads_slowly_is_not_dead_and_whoever_never_reads_is() {
     let limits = WsLimits {
-        ping_after: Duration::from_millis(150),
-        dead_after: Duration::from_millis(600),
+        ping_after: Duration::from_millis(500),
+        dead_after: Duration::from_secs(2),
         ..WsLimits::default()
     };
     let (mut reader, mut writer, mut socket) = dialed_by_raw(limits).await;
-    let sending = tokio::spawn(async move { writer.send(vec![text(&"x".repeat(40 * MIB))]).await });
+    let sending = tokio::spawn(async move { writer.send(vec![text(&"x".repeat(60 * MIB))]).await });
     let mut buffer = vec![0; MIB];
     let begun = tokio::time::Instant::now();
     // It takes twice as long as silence may, and says nothing.
     while begun.elapsed() < limits.dead_after * 2 {
         soon(socket.read_exact(&mut buffer)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(reader.end(), None);
     // Now it reads no more.
