@@ -25,8 +25,8 @@ const MIB: u64 = 1024 * 1024;
 /// What a peer may take at most for whatever one neighbour does, beyond what it took before: one frame of the longest
 /// kind while it is read, its texts again while they are looked at, and what is kept of recent messages.
 const ROOM: u64 = 48 * MIB;
-/// The same for a reader that never reads, once the store's caches are warm: half of what it is not sent.
-const READER_ROOM: u64 = 16 * MIB;
+/// The same for a reader that never reads, once the store's caches are warm: three quarters of what it is not sent.
+const READER_ROOM: u64 = 24 * MIB;
 /// How long a neighbour may be silent.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 const LOBBY: &str = "lobby";
