@@ -282,7 +282,9 @@ fn a_reader_that_never_reads_costs_a_window() {
             next += 1;
         }
     }
-    scene.is_unmoved();
+    // What reading the log takes is the store's caches, not this reader's window: `cargo xtask bench mesh` measures it.
+    scene.others_are_served();
+    assert_eq!(scene.peer.count(LOBBY).unwrap(), scene.said);
 }
 
 #[test]
