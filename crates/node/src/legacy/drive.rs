@@ -108,10 +108,15 @@ impl Driver {
         let (mut reader, mut writer) = io.split();
         let mut buffer = vec![0; READ_BUFFER];
         let (mut flushed, mut was_reading) = (true, true);
+        // Whether nothing can be written any more. What the peer said before it went is still read.
+        let mut mute = false;
         // Frames that came with the end of the handshake.
         let mut over = self.take_frames().err();
         loop {
             self.poll_transmit();
+            if mute {
+                self.unwritten.clear();
+            }
             if let Some(reason) = over.take() {
                 if !self.batch.is_empty() {
                     let _ = arrivals.send(std::mem::take(&mut self.batch)).await;
@@ -122,7 +127,8 @@ impl Driver {
                 return SessionClosed::Dead;
             }
             let reading = self.batch.is_empty() && !matches!(self.place, Some(Place::Awaited(_)));
-            let may_ask = self.unwritten.len() < MAX_UNWRITTEN && self.questions.len() < MAX_QUESTIONS;
+            let may_ask =
+                !mute && self.unwritten.len() < MAX_UNWRITTEN && self.questions.len() < MAX_QUESTIONS;
             // While nothing is read, silence is ours and not the peer's.
             let deadline = self.session.poll_timeout().filter(|_| reading);
             if reading && !was_reading {
@@ -150,7 +156,7 @@ impl Driver {
                             flushed = count == 0;
                             self.unwritten.drain(..count);
                         }
-                        Err(_) => over = Some(SessionClosed::ConnectionLost),
+                        Err(_) => (flushed, mute) = (true, true),
                     }
                 }
                 command = commands.recv(), if may_ask => match command {
@@ -282,3 +288,6 @@ async fn wait_for_place(place: &mut Option<Place>) -> Option<SessionClosed> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

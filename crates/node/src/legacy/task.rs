@@ -10,14 +10,14 @@ use clawchat_snap2p::clawchat1::{
     MAX_FRAME, Session,
 };
 use clawchat_types::{Moment, Network, NodeId};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::LegacySession;
 use super::drive::drive;
 use crate::session::handshake::{self, Failure, FailureOf, Frames, Machine};
 use crate::session::task::{Context, Opened, Outcome, broken, outcome, substream};
 use crate::swarm::Substream;
-use crate::{NodeEvent, SessionOpenError};
+use crate::{NodeEvent, SessionClosed, SessionOpenError};
 
 type Reply = oneshot::Sender<Result<LegacySession, SessionOpenError>>;
 
@@ -121,13 +121,29 @@ pub(crate) async fn answer(
     };
     let (handle, ends) = LegacySession::new(&session, &context);
     context.authenticated().await;
-    // The session runs while its owner is not ready to take it.
-    let mut driving = pin!(drive(session, io, frames, ends, places, context.clock, stop));
-    let closed = tokio::select! {
-        closed = &mut driving => closed,
-        _ = events.send(NodeEvent::LegacySession(handle)) => driving.await,
-    };
-    outcome(&closed)
+    let reporting = events.send(NodeEvent::LegacySession(handle));
+    let driving = drive(session, io, frames, ends, places, context.clock, stop.clone());
+    outcome(&drive_and_report(driving, reporting, stop).await)
+}
+
+/// Drives a session while its owner is not ready to take it, and has it reported even when it ends before that: what a
+/// peer said before it went is in the handle, and it will not say it again.
+async fn drive_and_report(
+    driving: impl Future<Output = SessionClosed>,
+    reporting: impl Future,
+    mut stop: watch::Receiver<bool>,
+) -> SessionClosed {
+    let (mut driving, mut reporting) = (pin!(driving), pin!(reporting));
+    tokio::select! {
+        _ = &mut reporting => driving.await,
+        closed = &mut driving => {
+            tokio::select! {
+                _ = reporting => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            closed
+        }
+    }
 }
 
 /// One side of the handshake.
@@ -223,4 +239,38 @@ fn open_error(failure: FailureOf<Side>) -> (SessionOpenError, Outcome) {
         Failure::Io(error) => return broken(&error),
     };
     (error, Outcome::Ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_that_ends_before_its_owner_looks_is_still_reported() {
+        let (owner, mut events) = mpsc::channel(1);
+        owner.send("an earlier event").await.unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let over = ready(SessionClosed::ConnectionLost);
+        let mut task = pin!(drive_and_report(over, owner.send("the session"), stopped));
+        assert!(poll!(&mut task).is_pending());
+        assert_eq!(events.recv().await, Some("an earlier event"));
+        assert_eq!(task.await, SessionClosed::ConnectionLost);
+        assert_eq!(events.recv().await, Some("the session"));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_does_not_wait_for_its_owner_to_look() {
+        let (owner, _events) = mpsc::channel(1);
+        owner.send("an earlier event").await.unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let over = ready(SessionClosed::ByUs);
+        let mut task = pin!(drive_and_report(over, owner.send("the session"), stopped));
+        assert!(poll!(&mut task).is_pending());
+        stop.send_replace(true);
+        assert_eq!(task.await, SessionClosed::ByUs);
+    }
 }

@@ -144,8 +144,9 @@ pub(crate) async fn answer(
     // The session runs while its owner is not ready to take it.
     let mut driving = pin!(drive(&shared, io, frames, context.clock, stop));
     let closed = tokio::select! {
-        closed = &mut driving => closed,
+        biased;
         _ = events.send(NodeEvent::Session(handle)) => driving.await,
+        closed = &mut driving => closed,
     };
     outcome(&closed)
 }

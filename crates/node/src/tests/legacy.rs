@@ -186,6 +186,25 @@ async fn who_tells_the_truth_gets_in() {
     assert_eq!(texts, ["hello"]);
 }
 
+/// A peer of 1.0 does not send again what it was able to write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_something_and_hangs_up_at_once_is_heard() {
+    const TIMES: u8 = 20;
+    let mut bob = Gateway::start(&[Bob]).await;
+    let mut hasty = Liar::new(&Dave.identity(), &bob).await;
+    for time in 0..TIMES {
+        let content = format!("number {time}");
+        let mut foothold = hasty.enter().await.unwrap();
+        hasty
+            .send(&mut foothold, &letter(Dave.principal(), &content))
+            .await;
+        drop(foothold);
+        let session = hasty.raw.run(bob.inbound_legacy()).await;
+        let texts = hasty.raw.run(take_all(session)).await;
+        assert_eq!(texts, [content]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_principal_in_auth_than_in_the_attestation_is_refused() {
     let (alice, mut bob) = bystanders().await;
@@ -217,8 +236,8 @@ async fn somebody_elses_attestation_from_another_peer_id_is_refused() {
     // Only an operator who chose that lets it pass, and then the session says so.
     let mut careless = Gateway::start_as(&[Bob], crate::Limits::default(), LegacyPolicy::Unbound).await;
     liar.raw = Raw::connect(SEED, &careless).await;
-    liar.enter().await.unwrap();
-    let session = careless.inbound_legacy().await;
+    let _foothold = liar.enter().await.unwrap();
+    let session = liar.raw.run(careless.inbound_legacy()).await;
     assert_eq!(*session.remote(), Alice.principal());
     assert!(!session.is_bound());
 }
