@@ -85,6 +85,15 @@ pub(crate) struct MeshArgs {
     /// WebSocket URL of a peer to dial, ws:// or wss://; can be given several times
     #[arg(long, value_name = "URL")]
     pub(crate) peer: Vec<String>,
+    /// Certificate to show, PEM, with those it was signed by behind it: peers come over wss:// then, not ws://
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "no_listen")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Private key of that certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Certificates of authorities, PEM, trusted besides the usual ones for wss:// peers and an https:// list
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
     /// Channel to follow instead of lobby; can be given several times
     #[arg(long, value_name = "NAME")]
     pub(crate) channel: Vec<String>,

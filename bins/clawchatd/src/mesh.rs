@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{self, PathBuf};
 
 use clawchat_gateway::MeshDaemonOptions;
-use clawchat_gateway::config::MeshSettings;
+use clawchat_gateway::config::{MeshSettings, MeshTls};
 
 use crate::args::MeshArgs;
 use crate::failure::{self, Failure};
@@ -85,6 +85,18 @@ pub(crate) fn options(
             ));
         }
         settings.peers.push(url.clone());
+    }
+    let file = |path: &PathBuf, flag: &str| {
+        path::absolute(path).map_err(|error| failure::usage(format!("{flag}: {error}"), "name another file"))
+    };
+    if let (Some(certificate), Some(key)) = (&args.tls_certificate, &args.tls_key) {
+        settings.tls = Some(MeshTls {
+            certificate: file(certificate, "--tls-certificate")?,
+            key: file(key, "--tls-key")?,
+        });
+    }
+    if let Some(trust) = &args.trust {
+        settings.trust = Some(file(trust, "--trust")?);
     }
     if !args.channel.is_empty() {
         settings.channels = args
@@ -181,6 +193,37 @@ mod tests {
                 .listen
                 .is_none()
         );
+    }
+
+    #[test]
+    fn tls_has_both_files_and_trust_its_own() {
+        let line = [
+            "--tls-certificate",
+            "/c.pem",
+            "--tls-key",
+            "k.pem",
+            "--trust",
+            "/t.pem",
+        ];
+        let settings = options_of(&line, &[]).unwrap().settings;
+        let tls = settings.tls.unwrap();
+        assert_eq!(tls.certificate, Path::new("/c.pem"));
+        assert!(tls.key.is_absolute() && tls.key.ends_with("k.pem"));
+        assert_eq!(settings.trust.as_deref(), Some(Path::new("/t.pem")));
+        for line in [
+            &["--tls-certificate", "/c.pem"][..],
+            &["--tls-key", "/k.pem"],
+            &[
+                "--tls-certificate",
+                "/c.pem",
+                "--tls-key",
+                "/k.pem",
+                "--no-listen",
+            ],
+        ] {
+            let line = [&["clawchatd", "mesh"], line].concat();
+            assert!(Args::try_parse_from(&line).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use crate::machine::{
 };
 pub use crate::message::{
     Came, Checked, DEFAULT_MAX_PAYLOAD_BYTES, MAX_BODY_BYTES, MAX_MESSAGE_ID_BYTES, MAX_TIME_AHEAD,
-    MAX_TIMESTAMP_BYTES, Message, MessageError, Refusal, Trust, check,
+    MAX_TIMESTAMP_BYTES, Message, MessageError, Refusal, Trust, check, read_time,
 };
 pub use crate::name::{MAX_PEER_NAME_BYTES, PeerName, PeerNameError};
 pub use crate::pem::{

@@ -10,5 +10,7 @@ mod rota;
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 pub use self::server::{BootstrapOptions, BootstrapServer};

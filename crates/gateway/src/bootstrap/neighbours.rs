@@ -1,17 +1,19 @@
 //! Living by a list: fetch it, keep links with some of the peers in it, fetch it again.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clawchat_mesh::bootstrap::{self, List};
 use clawchat_mesh::ws::{WebSockets, WsLink};
 use clawchat_mesh::{PeerName, WsUrl};
+use clawchat_types::UnixMillis;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-pub(crate) use super::fetch::ListUrl;
-use super::fetch::{FetchError, fetch};
+use super::fetch::{FetchError, Fetched, fetch};
+pub(crate) use super::fetch::{ListUrl, Trusted};
 use super::rota::{Rota, jittered};
 use crate::clock;
 
@@ -29,10 +31,63 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often it is looked whether somebody of the list is missing, when nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Where a list comes from, and how that is going.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// Where it is.
+    pub(crate) list: ListUrl,
+    /// Who may vouch for its server.
+    pub(crate) trusted: Trusted,
+    /// For the operator; written here.
+    pub(crate) news: ListNews,
+}
+
+/// How fetching a list is going. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListNews(Arc<Mutex<ListState>>);
+
+/// The newest of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListState {
+    /// Peers on the list fetched last; `None` before there was one.
+    pub(crate) peers: Option<usize>,
+    /// When it was fetched.
+    pub(crate) fetched_at: Option<UnixMillis>,
+    /// Why the newest attempt failed, if it did.
+    pub(crate) error: Option<String>,
+    /// How far the clock of the list's server was ahead of ours then, in milliseconds, if it told.
+    pub(crate) clock_ahead: Option<i64>,
+}
+
+impl ListNews {
+    /// What is known now.
+    pub(crate) fn now(&self) -> ListState {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn fetched(&self, fetched: &Fetched) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        *state = ListState {
+            peers: Some(fetched.list.peers.len()),
+            fetched_at: Some(now),
+            error: None,
+            clock_ahead: fetched.date.and_then(|date| {
+                let (date, now) = (i64::try_from(date.0).ok()?, i64::try_from(now.0).ok()?);
+                date.checked_sub(now)
+            }),
+        };
+    }
+
+    fn failed(&self, error: &FetchError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error.to_string());
+    }
+}
+
 /// Fetches the list and keeps links until dropped. `run` serves a link until it ends; `connected` says with whom there
 /// is one, whoever opened it.
 pub(crate) async fn keep<R, RF, C, CF>(
-    list: ListUrl,
+    source: Source,
     own: PeerName,
     sockets: WebSockets,
     run: R,
@@ -46,7 +101,7 @@ pub(crate) async fn keep<R, RF, C, CF>(
     let epoch = Instant::now();
     let mut rota = Rota::default();
     let mut links: JoinSet<(WsUrl, Duration)> = JoinSet::new();
-    let mut fetching: Option<JoinHandle<Result<List, FetchError>>> = None;
+    let mut fetching: Option<JoinHandle<Result<Fetched, FetchError>>> = None;
     let (mut fetch_at, mut fetch_alone_at) = (epoch, epoch);
     let mut failures = 0;
     loop {
@@ -58,11 +113,11 @@ pub(crate) async fn keep<R, RF, C, CF>(
             fetch_at
         };
         if fetching.is_none() && due <= now {
-            let list = list.clone();
-            fetching = Some(tokio::task::spawn_blocking(move || fetch(&list)));
+            let Source { list, trusted, .. } = source.clone();
+            fetching = Some(tokio::task::spawn_blocking(move || fetch(&list, &trusted)));
         }
         for url in rota.next(NEIGHBOURS, &there, clock::jitter(), now - epoch) {
-            let (sockets, run, reach) = (sockets.clone(), run.clone(), list.reach());
+            let (sockets, run, reach) = (sockets.clone(), run.clone(), source.list.reach());
             links.spawn(async move {
                 let stood = match sockets.dial(&url, reach).await {
                     Ok(link) => {
@@ -95,7 +150,9 @@ pub(crate) async fn keep<R, RF, C, CF>(
                 fetching = None;
                 let now = Instant::now();
                 match fetched {
-                    Ok(list) => {
+                    Ok(fetched) => {
+                        source.news.fetched(&fetched);
+                        let list = fetched.list;
                         if failures > 0 || list.left_out > 0 {
                             info!(peers = list.peers.len(), left_out = list.left_out, "fetched the list of peers");
                         }
@@ -105,6 +162,7 @@ pub(crate) async fn keep<R, RF, C, CF>(
                         (fetch_at, fetch_alone_at) = (now + REFRESH.mul_f64(later), now + REFRESH_ALONE.mul_f64(later));
                     }
                     Err(error) => {
+                        source.news.failed(&error);
                         if failures == 0 {
                             warn!(%error, "the list of peers cannot be fetched; tried again until it can");
                         }
@@ -121,7 +179,9 @@ pub(crate) async fn keep<R, RF, C, CF>(
 }
 
 /// What a fetch came to; waits for ever where there is none.
-async fn finished(fetching: &mut Option<JoinHandle<Result<List, FetchError>>>) -> Result<List, FetchError> {
+async fn finished(
+    fetching: &mut Option<JoinHandle<Result<Fetched, FetchError>>>,
+) -> Result<Fetched, FetchError> {
     match fetching {
         Some(handle) => handle
             .await

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::fetch::{FetchError, fetch};
-use super::neighbours::{self, ListUrl};
+use super::neighbours::{self, ListNews, ListUrl, Source, Trusted};
 use super::{BootstrapOptions, BootstrapServer};
 
 /// How long anything may take.
@@ -121,10 +121,12 @@ async fn answering(answer: String) -> SocketAddr {
 
 async fn fetched(address: SocketAddr) -> Result<usize, FetchError> {
     let url = ListUrl::parse(&format!("http://{address}/bootstrap.json")).unwrap();
-    let list = soon(tokio::task::spawn_blocking(move || fetch(&url)))
-        .await
-        .unwrap()?;
-    Ok(list.peers.len())
+    let fetched = soon(tokio::task::spawn_blocking(move || {
+        fetch(&url, &Trusted::new(b""))
+    }))
+    .await
+    .unwrap()?;
+    Ok(fetched.list.peers.len())
 }
 
 #[tokio::test]
@@ -213,8 +215,14 @@ async fn peers_of_the_list_are_dialed_and_dialed_again_and_we_are_not() {
         let there = Arc::clone(&there);
         async move { (*there).clone() }
     };
-    let keeping = tokio::spawn(neighbours::keep(
+    let news = ListNews::default();
+    let source = Source {
         list,
+        trusted: Trusted::new(b""),
+        news: news.clone(),
+    };
+    let keeping = tokio::spawn(neighbours::keep(
+        source,
         "me".parse().unwrap(),
         sockets(),
         run,
@@ -230,5 +238,8 @@ async fn peers_of_the_list_are_dialed_and_dialed_again_and_we_are_not() {
         let early = tokio::time::timeout(Duration::from_millis(100), never.accept()).await;
         assert!(early.is_err());
     }
+    let state = news.now();
+    assert_eq!((state.peers, state.error), (Some(4), None));
+    assert!(state.fetched_at.is_some());
     keeping.abort();
 }

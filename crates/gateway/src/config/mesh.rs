@@ -31,8 +31,8 @@ pub struct MeshSettings {
     /// `tls`: what is shown to those who connect, where they are to come over `wss://`. Default: nothing, they come over
     /// `ws://`, or through a proxy that speaks TLS.
     pub tls: Option<MeshTls>,
-    /// `trust`: a file of certificates in PEM format, of authorities trusted besides the usual ones when dialing
-    /// `wss://`. Default: none.
+    /// `trust`: a file of certificates in PEM format, of authorities trusted besides the usual ones (Mozilla's) when
+    /// dialing `wss://` and when fetching the list from `https://`. Default: none.
     pub trust: Option<PathBuf>,
     /// `bootstrap`: an HTTP or HTTPS URL of a list of peers. Default: none.
     pub bootstrap: Option<String>,

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::hub::Input;
 use super::peer::{MeshPeer, MeshStartError};
 use super::port::{FrameReader, FrameWriter};
-use crate::bootstrap::neighbours::{self, ListUrl};
+use crate::bootstrap::neighbours::{self, ListUrl, Source, Trusted};
 use crate::clock;
 use crate::config::MeshTls;
 use crate::home::read_bounded;
@@ -32,6 +32,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const STOOD_WELL: Duration = Duration::from_secs(30);
 /// Largest file of certificates or of a key, in bytes.
 const MAX_PEM_FILE_BYTES: u64 = 1024 * 1024;
+/// What to do about a file that is not what it should be.
+const CORRECT_FILES: &str = "correct \"mesh\".\"tls\" or \"trust\" in gateway-config.json, \
+                             or --tls-certificate, --tls-key or --trust of clawchatd mesh";
 /// WebSocket's code for an end without a fault (RFC 6455, section 7.4.1).
 const CLOSE_NORMAL: u16 = 1000;
 
@@ -65,14 +68,20 @@ pub(crate) async fn start(peer: &Arc<MeshPeer>) -> Result<Option<SocketAddr>, Fa
         let url: WsUrl = text
             .parse()
             .map_err(|error| Failure::invalid(format!("mesh.peers: {text}: {error}")))?;
+        peer.dialed(&url.to_string(), None);
         peer.spawn(keep(Arc::clone(peer), sockets.clone(), url, Reach::Everywhere));
     }
     if let Some(text) = &peer.settings.bootstrap {
         let list = ListUrl::parse(text)
             .map_err(|error| Failure::invalid(format!("mesh.bootstrap: {text}: {error}")))?;
         let (serving, asking) = (Arc::clone(peer), Arc::clone(peer));
-        peer.spawn(neighbours::keep(
+        let source = Source {
             list,
+            trusted: Trusted::new(&trusted),
+            news: peer.list_news.clone(),
+        };
+        peer.spawn(neighbours::keep(
+            source,
             peer.name().clone(),
             sockets,
             move |link, label| {
@@ -106,13 +115,12 @@ fn pem(path: &Path) -> Result<Vec<u8>, Failure> {
     read_bounded(path, MAX_PEM_FILE_BYTES)
         .map_err(|error| Failure::new(ErrorCode::Io, error.to_string()))?
         .ok_or_else(|| Failure::new(ErrorCode::Io, format!("there is no {}", path.display())))
-        .map_err(|failure| failure.with_hint("correct \"mesh\".\"tls\" or \"trust\" in gateway-config.json"))
+        .map_err(|failure| failure.with_hint(CORRECT_FILES))
 }
 
 fn unusable(path: Option<&Path>, error: &TlsError) -> Failure {
     let place = path.map_or_else(String::new, |path| format!("{}: ", path.display()));
-    Failure::new(ErrorCode::Failed, format!("{place}{error}"))
-        .with_hint("correct \"mesh\".\"tls\" or \"trust\" in gateway-config.json")
+    Failure::new(ErrorCode::Failed, format!("{place}{error}")).with_hint(CORRECT_FILES)
 }
 
 /// Takes connections until the peer stops.
@@ -140,12 +148,16 @@ async fn keep(peer: Arc<MeshPeer>, sockets: WebSockets, url: WsUrl, reach: Reach
         match sockets.dial(&url, reach).await {
             Ok(link) => {
                 told = false;
+                peer.dialed(&url.to_string(), None);
                 run(&peer, link, Side::Dialed, &url.to_string()).await;
             }
-            Err(error) if told => debug!(%url, %error, "a peer of the mesh still cannot be reached"),
             Err(error) => {
-                told = true;
-                warn!(%url, %error, "a peer of the mesh cannot be reached; it is tried until it can");
+                if std::mem::replace(&mut told, true) {
+                    debug!(%url, %error, "a peer of the mesh still cannot be reached");
+                } else {
+                    warn!(%url, %error, "a peer of the mesh cannot be reached; it is tried until it can");
+                }
+                peer.dialed(&url.to_string(), Some(error.to_string()));
             }
         }
         if since.elapsed() >= STOOD_WELL {

@@ -1,10 +1,10 @@
 //! One peer of the mesh: its engine, its log, its key.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use clawchat_identity::NodeKey;
 use clawchat_ipc::{ErrorCode, Failure};
@@ -25,6 +25,7 @@ use super::engine::{Engine, JOINED, LEFT, OWN_NOTES};
 use super::hub::Hub;
 use super::port::{self, FrameReader, FrameWriter};
 use super::streams::SessionLinks;
+use crate::bootstrap::neighbours::ListNews;
 use crate::clock;
 use crate::config::{MeshQuota, MeshSettings};
 
@@ -48,6 +49,10 @@ pub(crate) struct MeshPeer {
     pub(super) hub: Arc<Hub>,
     pub(super) settings: MeshSettings,
     pub(super) session_links: SessionLinks,
+    /// How fetching the list of peers is going.
+    pub(super) list_news: ListNews,
+    /// The peers that are always dialed, and why there is no link with them, if that is known.
+    pub(super) dialing: Mutex<BTreeMap<String, Option<String>>>,
     listening: OnceLock<SocketAddr>,
     key: NodeKey,
     tasks: TaskTracker,
@@ -170,6 +175,8 @@ impl MeshPeer {
             hub,
             settings,
             session_links: SessionLinks::default(),
+            list_news: ListNews::default(),
+            dialing: Mutex::default(),
             listening: OnceLock::new(),
             key,
             tasks: tasks.clone(),
@@ -193,6 +200,12 @@ impl MeshPeer {
             // Settled once, at the start.
             let _ = self.listening.set(address);
         }
+    }
+
+    /// Notes how dialing a peer went: why not, or that a link stands.
+    pub(super) fn dialed(&self, url: &str, error: Option<String>) {
+        let mut dialing = self.dialing.lock().unwrap_or_else(PoisonError::into_inner);
+        dialing.insert(url.to_owned(), error);
     }
 
     /// The key it signs with.

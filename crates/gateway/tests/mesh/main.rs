@@ -9,5 +9,6 @@ mod common;
 mod direct;
 mod hostile;
 mod media;
+mod secure;
 mod sessions;
 mod support;

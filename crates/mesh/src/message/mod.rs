@@ -16,6 +16,7 @@ pub(crate) use self::check::may_go_live;
 pub use self::check::{Came, Checked, MAX_TIME_AHEAD, Refusal, Trust, check};
 pub(crate) use self::fields::{Fields, channel, signature_text, text};
 pub(crate) use self::time::print_time;
+pub use self::time::read_time;
 
 /// Longest id of a message, in bytes of UTF-8.
 pub const MAX_MESSAGE_ID_BYTES: usize = 128;

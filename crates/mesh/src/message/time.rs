@@ -9,7 +9,8 @@ const SECOND: i64 = 1000;
 
 /// The time a text names, if it is one of ECMAScript's ISO forms: a year, month or day, or a day and a time of day, with
 /// `Z`, an offset, or (read as UTC) neither. Times before 1970 are 1970.
-pub(crate) fn read_time(text: &str) -> Option<UnixMillis> {
+#[must_use]
+pub fn read_time(text: &str) -> Option<UnixMillis> {
     let (date, time) = match text.split_once('T') {
         Some((date, time)) => (date, Some(time)),
         None => (text, None),

@@ -11,7 +11,7 @@ use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::{WebSockets, WsLink, pump};
+use super::{WebSockets, WsLink, pump, tls_complaint};
 use crate::url::{Host, Reach, WsUrl};
 
 /// How many addresses of one name are tried.
@@ -112,7 +112,7 @@ pub enum DialError {
     /// It took too long.
     #[error("it did not answer in time")]
     TimedOut,
-    /// It is not who it should be, or TLS failed otherwise.
+    /// It is not who it should be, or TLS failed otherwise; with what to do.
     #[error("it is not trusted: {0}")]
     Tls(String),
     /// It answers HTTP, but not with a WebSocket.
@@ -125,13 +125,19 @@ pub enum DialError {
 
 impl DialError {
     fn tls(error: io::Error) -> Self {
-        match error.kind() {
-            // What rustls itself complains about. The first is what `openssl req -x509` makes.
-            io::ErrorKind::InvalidData if error.to_string().contains("CaUsedAsEndEntity") => {
-                Self::Tls("its certificate is an authority's (CA:TRUE), not a host's".to_owned())
+        match tls_complaint(&error) {
+            Some(complaint) => Self::Tls(complaint),
+            None if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            ) =>
+            {
+                Self::Tls(
+                    "it ended the connection instead of speaking TLS; where there is none, use ws://"
+                        .to_owned(),
+                )
             }
-            io::ErrorKind::InvalidData => Self::Tls(error.to_string()),
-            kind => Self::Unreachable(kind),
+            None => Self::Unreachable(error.kind()),
         }
     }
 

@@ -31,7 +31,7 @@ use self::pump::{Ends, Pump};
 pub use self::dial::DialError;
 pub use self::link::{Outgoing, WsClosed, WsEnd, WsFrame, WsLink, WsReader, WsWriter};
 pub use self::listen::{AcceptError, Accepted, Listener};
-pub use self::tls::{ClientTls, ServerTls, TlsError};
+pub use self::tls::{ClientTls, ServerTls, TlsError, tls_complaint};
 
 /// What strangers may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

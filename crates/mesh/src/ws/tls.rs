@@ -1,16 +1,21 @@
 //! TLS under `wss://`: rustls with ring.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, OtherError, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Most certificates read from one text.
 const MAX_CERTIFICATES: usize = 1000;
+/// What the library says of an authority's certificate shown by a host, which `openssl req -x509` makes.
+const CA_AS_HOST: &str = "CaUsedAsEndEntity";
+const WRONG_NAME: &str = "its certificate is for another name: use that name in the URL, or have it get one for the name in the URL";
 
 /// Whom a dialer trusts.
 #[derive(Clone)]
@@ -77,6 +82,47 @@ impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServerTls")
     }
+}
+
+/// Why TLS with somebody failed, and what to do about it; `None` if `error` is not rustls's. Looks through what I/O
+/// errors carry.
+#[must_use]
+pub fn tls_complaint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return tls_complaint(error.get_ref()?);
+    }
+    let error = error.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(fault) = error else {
+        return Some(format!(
+            "TLS failed: {error}; see that it is TLS that is spoken at that port"
+        ));
+    };
+    let said = match fault {
+        // The second is another authority that goes by the name of one that is trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "no authority that is trusted here vouches for its certificate: name a file with that of its own \
+             authority (\"mesh\".\"trust\", --trust), or have it get one from a public authority"
+                .to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: it has to be renewed there, unless the clock of this machine is wrong"
+                .to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: set the clock, of this machine or of the one that made it".to_owned()
+        }
+        CertificateError::NotValidForName => WRONG_NAME.to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => WRONG_NAME.to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            format!("{WRONG_NAME} (it is for {})", presented.join(", "))
+        }
+        CertificateError::Revoked => "its certificate was revoked: it needs another one".to_owned(),
+        CertificateError::Other(OtherError(why)) if why.to_string().contains(CA_AS_HOST) => {
+            "its certificate is an authority's (CA:TRUE), not a host's: it needs one with CA:FALSE".to_owned()
+        }
+        _ => format!("its certificate cannot be used ({error}): it needs another one"),
+    };
+    Some(said)
 }
 
 /// Why TLS cannot be set up.

@@ -1,8 +1,17 @@
 //! `wss://`.
 
+use std::time::Duration;
+
 use clawchat_mesh::Reach;
-use clawchat_mesh::ws::{ClientTls, DialError, ServerTls, TlsError, WebSockets, WsLimits};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use clawchat_mesh::ws::{
+    AcceptError, ClientTls, DialError, Listener, ServerTls, TlsError, WebSockets, WsLimits, WsLink,
+};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedKey, DnType, IsCa, KeyPair, date_time_ymd,
+    generate_simple_self_signed,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::helpers::{dialer, soon, text};
 
@@ -50,4 +59,132 @@ fn what_is_no_certificate_is_refused() {
     assert!(matches!(mixed, Some(TlsError::Unusable(_))), "{mixed:?}");
     let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     assert!(ClientTls::new(broken.as_bytes()).is_err());
+}
+
+/// Somebody who signs certificates.
+struct Authority {
+    certificate: Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "an authority");
+        let key = KeyPair::generate().unwrap();
+        Self {
+            certificate: params.self_signed(&key).unwrap(),
+            key,
+        }
+    }
+
+    /// What a host of that name shows, in these years.
+    fn signs(&self, name: &str, from: i32, to: i32, is_ca: IsCa) -> ServerTls {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.certificate, &self.key).unwrap();
+        ServerTls::new(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    fn trusting(&self, limits: WsLimits) -> WebSockets {
+        WebSockets::new(limits, ClientTls::new(self.certificate.pem().as_bytes()).unwrap())
+    }
+}
+
+/// Dials a listener by that name.
+async fn dialed(
+    sockets: &WebSockets,
+    listener: &mut Listener,
+    host: &str,
+) -> (Result<WsLink, DialError>, Result<WsLink, AcceptError>) {
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("wss://{host}:{port}").parse().unwrap();
+    let accept = async { listener.accept().await.open().await };
+    soon(async { tokio::join!(sockets.dial(&url, Reach::Everywhere), accept) }).await
+}
+
+#[tokio::test]
+async fn an_authority_of_one_s_own_is_enough_and_what_is_wrong_comes_with_what_to_do() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let sockets = ours.trusting(WsLimits::default());
+    let address = "127.0.0.1:0".parse().unwrap();
+    let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (shown, said) in [
+        (ours.signs("localhost", 2020, 2120, IsCa::NoCa), &[][..]),
+        (
+            other.signs("localhost", 2020, 2120, IsCa::NoCa),
+            &["no authority that is trusted here", "--trust"],
+        ),
+        (
+            ours.signs("elsewhere.example", 2020, 2120, IsCa::NoCa),
+            &[
+                "for another name",
+                "elsewhere.example",
+                "use that name in the URL",
+            ],
+        ),
+        (
+            ours.signs("localhost", 2020, 2021, IsCa::NoCa),
+            &["has expired", "renewed"],
+        ),
+        (
+            ours.signs("localhost", 2100, 2120, IsCa::NoCa),
+            &["not valid yet", "clock"],
+        ),
+        (ours.signs("localhost", 2020, 2120, ca), &["CA:TRUE", "CA:FALSE"]),
+    ] {
+        let mut listener = sockets.listen(address, Some(shown)).await.unwrap();
+        let (dialed, accepted) = dialed(&sockets, &mut listener, "localhost").await;
+        if said.is_empty() {
+            assert!(dialed.is_ok() && accepted.is_ok(), "{dialed:?} {accepted:?}");
+            continue;
+        }
+        let error = dialed.unwrap_err();
+        assert!(matches!(error, DialError::Tls(_)), "{error:?}");
+        let error = error.to_string();
+        for part in said {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(matches!(accepted, Err(AcceptError::Tls)), "{accepted:?}");
+    }
+    // Somebody who does not speak TLS at all.
+    let mut plain = sockets.listen(address, None).await.unwrap();
+    let (dialed, accepted) = dialed(&sockets, &mut plain, "localhost").await;
+    let error = dialed.unwrap_err().to_string();
+    assert!(error.contains("TLS"), "{error}");
+    assert!(accepted.is_err());
+}
+
+#[tokio::test]
+async fn a_stranger_who_never_ends_his_greeting_loses_his_place() {
+    let authority = Authority::new();
+    let limits = WsLimits {
+        opening: Duration::from_millis(200),
+        accepted: 1,
+        ..WsLimits::default()
+    };
+    let sockets = authority.trusting(limits);
+    let shown = authority.signs("localhost", 2020, 2120, IsCa::NoCa);
+    let address = "127.0.0.1:0".parse().unwrap();
+    let mut listener = sockets.listen(address, Some(shown)).await.unwrap();
+    let mut stranger = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    // The head of a record that never comes.
+    stranger.write_all(&[0x16, 3, 1, 0x3f, 0xff]).await.unwrap();
+    let accepted = soon(async { listener.accept().await.open().await }).await;
+    assert!(matches!(accepted, Err(AcceptError::TimedOut)), "{accepted:?}");
+    assert_eq!(soon(stranger.read(&mut [0; 64])).await.unwrap_or(0), 0);
+    // His place was the only one.
+    let patient = authority.trusting(WsLimits::default());
+    let (dialed, _accepted) = dialed(&patient, &mut listener, "localhost").await;
+    assert!(dialed.is_ok(), "{dialed:?}");
+
+    // The same the other way: a listener that says nothing.
+    let silent = tokio::net::TcpListener::bind(address).await.unwrap();
+    let url = format!("wss://{}", silent.local_addr().unwrap()).parse().unwrap();
+    let dialed = soon(sockets.dial(&url, Reach::Everywhere)).await;
+    assert!(matches!(dialed, Err(DialError::TimedOut)), "{dialed:?}");
 }
