@@ -38,6 +38,9 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = env::args_os().collect();
     let terminal = io::stdout().is_terminal();
     let format = || settings::format_of_words(&words, |name| env::var_os(name), terminal);
+    if let Some(failure) = usage::ambiguous_name(&words) {
+        return ended(&failure, format());
+    }
     let args = match Args::try_parse_from(&words) {
         Ok(args) => args,
         Err(error) => return usage::answer(&error, format()),
