@@ -52,6 +52,36 @@ fn each_missing_step_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_mesh_peer_by_itself_is_examined_too() {
+    let machine = Machine::with_daemon_program(Some("exit 1"));
+    fs::create_dir_all(machine.data_dir()).unwrap();
+    fs::set_permissions(machine.data_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    let _daemon = FakeDaemon::start(&machine.data_dir(), |request| {
+        ok(match request["cmd"].as_str() {
+            Some("mesh_check") => json!({"writable": false, "error": "No space left on device"}),
+            _ => json!({
+                "running": true, "loadedIdentities": [], "version": env!("CARGO_PKG_VERSION"),
+                "mesh": {"listen": "0.0.0.0:5000", "tls": false, "links": [{"peerId": "a"}], "dialing": [],
+                         "bootstrap": null, "counters": {"fromFuture": 0}},
+            }),
+        })
+    });
+    let ended = machine.run(&["doctor"]);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    ended.error(1, "failed");
+    for (check, expected) in [
+        ("gateway", "ok"),
+        ("mesh port", "ok"),
+        ("mesh neighbours", "ok"),
+        ("mesh store", "failed"),
+        ("mesh clock", "ok"),
+    ] {
+        assert_eq!(state(&report, check), expected, "{check}");
+    }
+    assert!(report.to_string().contains("No space left on device"), "{report}");
+}
+
+#[test]
 fn a_healthy_gateway_is_found_healthy() {
     let machine = Machine::with_daemon_program(Some("exit 1"));
     set_up(&machine, 0o700);

@@ -196,6 +196,7 @@ fn perform(
         | Request::ChannelSend { .. }
         | Request::ChannelHistory { .. }
         | Request::ChannelMembers { .. }
+        | Request::MeshCheck
         | Request::ChannelSave { .. }
         | Request::DmSend { .. }
         | Request::DmHistory { .. }
@@ -297,6 +298,7 @@ pub fn run_offline(home: &Home, call: Call) -> Result<Value, Failure> {
         | Request::ChannelSend { .. }
         | Request::ChannelHistory { .. }
         | Request::ChannelMembers { .. }
+        | Request::MeshCheck
         | Request::ChannelSave { .. }
         | Request::DmSend { .. }
         | Request::DmHistory { .. }

@@ -322,11 +322,13 @@ requests! {
         /// Those after this message, the nearest ones.
         after / "after": Option<String>,
     };
-    /// `channel_members`: who has written in a channel, and who of them is connected.
+    /// `channel_members`: who has written in a channel, and who is known to follow it.
     ChannelMembers = "channel_members" {
         /// The channel's name.
         channel / "channel": String,
     };
+    /// `mesh_check`: whether the messages of the mesh can be written to disk, found out by writing something.
+    MeshCheck = "mesh_check";
     /// `channel_save`: the file in a message, after its hash was checked.
     ChannelSave = "channel_save" {
         /// The message's id.
@@ -401,6 +403,7 @@ impl Request {
             | Self::ChannelSend { .. }
             | Self::ChannelHistory { .. }
             | Self::ChannelMembers { .. }
+            | Self::MeshCheck
             | Self::ChannelSave { .. }
             | Self::DmSend { .. }
             | Self::DmHistory { .. } => false,

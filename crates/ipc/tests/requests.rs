@@ -173,6 +173,7 @@ fn channels() -> Vec<(Request, Value)> {
             },
             json!({"cmd": "channel_members", "channel": "lobby"}),
         ),
+        (Request::MeshCheck, json!({"cmd": "mesh_check"})),
         (
             Request::ChannelSave {
                 message: "m1".into(),

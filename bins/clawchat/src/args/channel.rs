@@ -40,7 +40,9 @@ pub(crate) enum ChannelCommand {
         #[command(flatten)]
         part: HistoryArgs,
     },
-    /// Who has written in a channel, and who of them is connected
+    /// Who has written in a channel, and which connected peers follow it
+    ///
+    /// Those further away who only read cannot be known: peers tell their neighbours alone what they follow.
     Members {
         /// Name of the channel
         name: String,

@@ -1,8 +1,11 @@
 //! `doctor`: each step from this command to another machine, with what to do where one is missing.
 
+mod mesh;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clawchat_ipc::{ErrorCode, Request};
 use serde_json::{Value, json};
@@ -90,13 +93,22 @@ fn examine(context: &Context, checks: &mut Vec<Check>) -> Outcome {
     let home = &context.settings.home;
     checks.push(program_check());
     checks.push(folder_check(home));
+    let mut link = Link::try_open(&context.settings.socket())?;
     if !home.join("gateway-config.json").exists() {
+        // `clawchatd mesh` runs without a gateway.
+        if let Some(link) = &mut link
+            && let status = status_of(link, context.acting())?
+            && status.get("mesh").is_some()
+        {
+            checks.push(Check::good("gateway", "a mesh peer by itself, without a gateway"));
+            return mesh_checks(context, link, &status, checks);
+        }
         let hint = "run: clawchat up";
         checks.push(Check::bad("gateway", "no gateway is set up in this folder", hint));
         return Ok(());
     }
     checks.push(Check::good("gateway", "a gateway is set up"));
-    let Some(mut link) = Link::try_open(&context.settings.socket())? else {
+    let Some(mut link) = link else {
         let hint = "run: clawchat daemon start; daemon.log in the data folder says why it ended";
         checks.push(Check::bad("daemon", "the daemon is not running", hint));
         return Ok(());
@@ -109,6 +121,22 @@ fn examine(context: &Context, checks: &mut Vec<Check>) -> Outcome {
     checks.push(reach_check(&status));
     checks.push(peers_check(&link.call(context.acting(), Request::Peers {})?));
     checks.extend(wake_check(&status));
+    mesh_checks(context, &mut link, &status, checks)
+}
+
+/// Where it takes part in the mesh.
+fn mesh_checks(context: &Context, link: &mut Link, status: &Value, checks: &mut Vec<Check>) -> Outcome {
+    let Some(mesh) = status.get("mesh").filter(|mesh| mesh.is_object()) else {
+        return Ok(());
+    };
+    let store = if mesh.get("error").is_some() {
+        Value::Null
+    } else {
+        link.call(context.acting(), Request::MeshCheck)?
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    checks.extend(mesh::checks(mesh, &store, now));
     Ok(())
 }
 

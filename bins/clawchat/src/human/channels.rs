@@ -99,11 +99,14 @@ pub(crate) fn members(answer: &Value) -> String {
             if flag("neighbour") {
                 facts.push("connected");
             }
-            if !flag("verified") {
+            if flag("subscribed") {
+                facts.push("subscribed");
+            }
+            let wrote = number(member, "lastReceivedAt");
+            if wrote.is_some() && !flag("verified") {
                 facts.push("unverified");
             }
-            let last = number(member, "lastReceivedAt")
-                .map_or_else(|| NOTHING.to_owned(), |when| format!("wrote {}", date_time(when)));
+            let last = wrote.map_or_else(|| NOTHING.to_owned(), |when| format!("wrote {}", date_time(when)));
             vec![clean(text(member, "sender")).into_owned(), last, facts.join(", ")]
         })
         .collect();
@@ -171,10 +174,11 @@ mod tests {
             channels(&list),
             "lobby  joined           2 messages  1970-01-01 00:00:00Z\nx      kept for others  1 message   -\n"
         );
-        let who = json!([{"sender": "a", "self": true, "verified": true, "lastReceivedAt": 0}, {"sender": "b", "neighbour": true}]);
+        let who = json!([{"sender": "a", "self": true, "verified": true, "lastReceivedAt": 0}, {"sender": "b", "neighbour": true, "subscribed": true},
+            {"sender": "c", "lastReceivedAt": 0}]);
         assert_eq!(
             members(&who),
-            "a  wrote 1970-01-01 00:00:00Z  you\nb  -                           connected, unverified\n"
+            "a  wrote 1970-01-01 00:00:00Z  you\nb  -                           connected, subscribed\nc  wrote 1970-01-01 00:00:00Z  unverified\n"
         );
         assert!(channels(&json!([])).starts_with("No channels yet."));
     }

@@ -194,6 +194,7 @@ impl Api {
             | Request::ChannelSend { .. }
             | Request::ChannelHistory { .. }
             | Request::ChannelMembers { .. }
+            | Request::MeshCheck
             | Request::ChannelSave { .. }
             | Request::DmSend { .. }
             | Request::DmHistory { .. }) => self.channels(who, request).await?.into(),

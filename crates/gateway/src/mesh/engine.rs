@@ -37,6 +37,8 @@ const LAST_WRITES_LIMIT: Duration = Duration::from_millis(400);
 pub(super) const LEFT: &str = "left";
 /// The opposite.
 pub(super) const JOINED: &str = "joined";
+/// In place of a channel: when it was last tried whether something can be written. No channel is called that.
+const CHECKED: &str = "";
 /// Under which such notes stand: no peer can be called that.
 pub(super) const OWN_NOTES: &str = "";
 
@@ -156,6 +158,18 @@ impl Engine {
                 }
                 Err(error) => drop(answer.send(Err(not_published(error)))),
             },
+            Input::Check { answer } => {
+                let write = LogWrite::SetCursor {
+                    peer: OWN_NOTES.into(),
+                    channel: CHECKED.into(),
+                    id: now.wall.0.to_string().into(),
+                };
+                self.commits.push(write, Purpose::Join(answer));
+            }
+            Input::Subscribers { channel, answer } => {
+                let names = self.mesh.subscribers(&channel).into_iter().cloned().collect();
+                drop(answer.send(names));
+            }
             Input::Status { answer } => drop(answer.send(self.status())),
         }
     }

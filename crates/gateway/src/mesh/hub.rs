@@ -54,6 +54,15 @@ pub(super) enum Input {
         message: Checked,
         answer: oneshot::Sender<Result<u64, Failure>>,
     },
+    /// Write something to the log. Answered once it is on disk.
+    Check {
+        answer: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Which neighbours subscribed to a channel.
+    Subscribers {
+        channel: ChannelId,
+        answer: oneshot::Sender<Vec<PeerName>>,
+    },
     /// How things are.
     Status { answer: oneshot::Sender<Status> },
 }

@@ -1,7 +1,7 @@
 //! Local requests about channels.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
 
 use clawchat_ipc::{ErrorCode, Failure, Reply, Request};
 use clawchat_mesh::{ChannelId, MAX_BODY_BYTES, Message, MessageError, PeerName, Side};
@@ -93,6 +93,7 @@ impl MeshPeer {
                 self.history(&channel, part)?
             }
             Request::ChannelMembers { channel } => self.members(&named(&channel)?).await?,
+            Request::MeshCheck => self.check().await?,
             Request::ChannelSave { message, channel } => self.file(&message, channel.as_deref())?,
             Request::DmSend {
                 to,
@@ -145,18 +146,49 @@ impl MeshPeer {
             })
             .collect();
         let counters = status.counters;
+        let linked = |url: &str| {
+            let mut links = status.links.iter();
+            links.any(|(link, label)| link.peer.is_some() && **label == *url)
+        };
+        let dialing = self
+            .dialing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let dialing: Vec<Value> = dialing
+            .iter()
+            .map(|(url, error)| json!({ "url": url, "connected": linked(url), "error": error }))
+            .collect();
+        let bootstrap = self.settings.bootstrap.as_ref().map(|url| {
+            let state = self.list_news.now();
+            json!({
+                "url": url, "peers": state.peers, "fetchedAt": state.fetched_at, "error": state.error,
+                "clockAhead": state.clock_ahead,
+            })
+        });
         Ok(json!({
             "peerId": self.name().as_str(),
             "listen": self.listening().map(|address| address.to_string()),
+            "tls": self.settings.tls.is_some(),
+            "dialing": dialing,
+            "bootstrap": bootstrap,
             "links": links,
             "channels": status.followed.len(),
             "counters": {
                 "frames": counters.frames, "stored": counters.stored, "duplicates": counters.duplicates,
-                "refused": counters.refused, "fed": counters.fed, "served": counters.served,
+                "refused": counters.refused, "fromFuture": counters.from_future, "fed": counters.fed, "served": counters.served,
                 "passedOn": counters.passed_on, "missed": counters.missed,
                 "errorsSent": counters.errors_sent, "errorsReceived": counters.errors_received,
             },
         }))
+    }
+
+    async fn check(&self) -> Result<Value, Failure> {
+        let written = self.hub.ask(|answer| Input::Check { answer }).await?;
+        Ok(match written {
+            Ok(()) => json!({ "writable": true }),
+            Err(failure) => json!({ "writable": false, "error": failure.message }),
+        })
     }
 
     async fn join(&self, channel: &str) -> Result<Value, Failure> {
@@ -312,8 +344,21 @@ impl MeshPeer {
             }
             tokio::task::yield_now().await;
         }
+        let following = channel.clone();
+        let subscribed = self
+            .hub
+            .ask(|answer| Input::Subscribers {
+                channel: following,
+                answer,
+            })
+            .await?;
+        let mut subscribed: HashSet<PeerName> = subscribed.into_iter().collect();
         if info.followed {
             members.entry(self.name().clone()).or_default().2 = true;
+            subscribed.insert(self.name().clone());
+        }
+        for name in &subscribed {
+            members.entry(name.clone()).or_default();
         }
         let neighbour = |name: &PeerName| {
             status
@@ -330,7 +375,7 @@ impl MeshPeer {
             .map(|(name, (count, seen, verified))| {
                 let mut member = json!({
                     "sender": name.as_str(), "verified": verified, "messages": count,
-                    "self": name == *self.name(), "neighbour": neighbour(&name),
+                    "self": name == *self.name(), "neighbour": neighbour(&name), "subscribed": subscribed.contains(&name),
                 });
                 if count > 0 {
                     member["lastReceivedAt"] = json!(seen);

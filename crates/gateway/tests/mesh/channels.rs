@@ -3,7 +3,7 @@
 use clawchat_testkit::Person;
 use serde_json::json;
 
-use crate::common::Gate;
+use crate::common::{Gate, eventually, free_port};
 use crate::support::{Peer, bodies};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +38,71 @@ async fn a_message_is_with_the_neighbour_and_proven() {
     let links = bob.links().await;
     assert_eq!(links[0]["peerId"], alice.name().await);
     assert_eq!(links[0]["outbound"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_those_who_wrote_and_neighbours_who_follow() {
+    let alice = Peer::start(Person::Alice, &[]).await;
+    let bob = Peer::start(Person::Bob, &[&alice]).await;
+    bob.with_neighbours(1).await;
+    let (alice_name, bob_name) = (alice.name().await, bob.name().await);
+    let join = json!({ "cmd": "channel_join", "channel": "#dev" });
+    alice.ok(join.clone()).await;
+    bob.ok(join).await;
+    let member = async |name: &str, subscribed: bool| {
+        eventually("the member", async || {
+            let members = alice
+                .ok(json!({ "cmd": "channel_members", "channel": "#dev" }))
+                .await;
+            let found = members
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|member| member["sender"] == *name)
+                .cloned();
+            found.filter(|member| member["subscribed"] == subscribed)
+        })
+        .await
+    };
+    // Bob has written nothing.
+    let silent = member(&bob_name, true).await;
+    assert_eq!(silent["messages"], 0);
+    assert_eq!(
+        (&silent["neighbour"], &silent["verified"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(silent["lastReceivedAt"].is_null());
+    assert_eq!(member(&alice_name, true).await["self"], true);
+
+    bob.send("#dev", "hi").await;
+    alice.bodies_once("#dev", 1).await;
+    bob.ok(json!({ "cmd": "channel_leave", "channel": "#dev" })).await;
+    let gone = member(&bob_name, false).await;
+    assert_eq!((&gone["messages"], &gone["verified"]), (&json!(1), &json!(true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_it_is_can_be_asked_in_detail() {
+    let port = free_port();
+    let unreachable = format!("ws://127.0.0.1:{port}");
+    let list = format!("http://127.0.0.1:{port}/");
+    let mesh = json!({ "enabled": true, "peers": [unreachable], "bootstrap": list });
+    let mut alice = Peer::with(Person::Alice, 0, mesh);
+    alice.gate.start().await;
+    let mesh = eventually("both failed", async || {
+        let mesh = alice.ok(json!({ "cmd": "status" })).await["mesh"].clone();
+        (mesh["dialing"][0]["error"].is_string() && mesh["bootstrap"]["error"].is_string()).then_some(mesh)
+    })
+    .await;
+    assert_eq!(mesh["dialing"][0]["url"], format!("{unreachable}/"));
+    assert_eq!(mesh["dialing"][0]["connected"], false);
+    assert_eq!(mesh["bootstrap"]["url"], list);
+    assert!(mesh["bootstrap"]["peers"].is_null() && mesh["listen"].is_null());
+    assert_eq!(mesh["tls"], false);
+    for _ in 0..2 {
+        let checked = alice.ok(json!({ "cmd": "mesh_check" })).await;
+        assert_eq!(checked, json!({ "writable": true }));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ use self::link::Link;
 use self::seen::Seen;
 use self::timers::{Timer, Timers};
 use crate::message::Checked;
-use crate::{ChannelId, Received};
+use crate::{ChannelId, PeerName, Received};
 
 pub use self::config::{MeshConfig, MeshLimits};
 pub use self::output::{
@@ -283,6 +283,18 @@ impl Mesh {
                     behind,
                 }
             })
+            .collect()
+    }
+
+    /// The neighbours that subscribed to a channel, each once, in the order of their names.
+    #[must_use]
+    pub fn subscribers(&self, channel: &ChannelId) -> BTreeSet<&PeerName> {
+        let readers = self.channels.get(channel).map(|channel| channel.readers.keys());
+        readers
+            .into_iter()
+            .flatten()
+            .filter_map(|link| self.links.get(link)?.peer.as_ref())
+            .map(|peer| &peer.name)
             .collect()
     }
 

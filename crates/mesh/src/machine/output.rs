@@ -273,6 +273,8 @@ pub struct Counters {
     pub duplicates: u64,
     /// Messages refused.
     pub refused: u64,
+    /// Of these, messages with a timestamp too far ahead of our clock.
+    pub from_future: u64,
     /// Messages sent live, counted for each neighbour.
     pub fed: u64,
     /// Messages sent in sync responses.

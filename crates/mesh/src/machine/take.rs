@@ -64,6 +64,7 @@ impl Mesh {
             Content::Message(message) => self.take_live(id, message, now),
             Content::Refused(why) => {
                 self.refused(id, why);
+                self.counters.from_future += u64::from(why == Refusal::FromTheFuture);
                 let (said, fault) = match why {
                     Refusal::InvalidSignature => ("Invalid signature", Fault::MaybeAnothers),
                     Refusal::FromTheFuture => ("Timestamp too far in the future", Fault::Clocks),
