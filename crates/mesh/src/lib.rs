@@ -29,8 +29,8 @@ pub use crate::frame::{
 pub use crate::json::{JsonError, MAX_JSON_BYTES, MAX_JSON_DEPTH, reprint};
 pub use crate::machine::{
     After, CloseReason, Counters, LinkId, LinkStatus, MAX_CURSOR_BYTES, MAX_PAGE_BYTES, MAX_PAGE_MESSAGES,
-    Mesh, MeshConfig, MeshEvent, MeshLimits, Output, PageEntry, PublishError, PublishTicket, Side, StoredAs,
-    Ticket,
+    Mesh, MeshConfig, MeshEvent, MeshLimits, Origin, Output, PageEntry, PublishError, PublishTicket, Side,
+    StoredAs, Ticket,
 };
 pub use crate::message::{
     Came, Checked, DEFAULT_MAX_PAYLOAD_BYTES, MAX_BODY_BYTES, MAX_MESSAGE_ID_BYTES, MAX_TIME_AHEAD,

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_mesh::{
-    After, ChannelId, Checked, LinkId, Mesh, MeshEvent, Output, PageEntry, PeerName, PublishError,
+    After, ChannelId, Checked, LinkId, Mesh, MeshEvent, Origin, Output, PageEntry, PeerName, PublishError,
     PublishTicket, Ticket, Trust,
 };
 use clawchat_store::{LogWrite, NewEntry, StoreError};
+use data_encoding::BASE64URL_NOPAD;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -139,10 +141,15 @@ impl Engine {
     fn take(&mut self, input: Input) {
         let now = self.hub.now();
         match input {
-            Input::Opened { link, side, port } => {
+            Input::Opened {
+                link,
+                side,
+                origin,
+                port,
+            } => {
                 debug!(label = %port.label, "a link of the mesh stands");
                 self.links.insert(link, port);
-                self.mesh.link_opened(link, side, now);
+                self.mesh.link_opened(link, side, origin, now);
             }
             Input::Frame { link, frame, .. } => self.mesh.received(link, frame, now),
             Input::Written { link, bytes } => self.mesh.written(link, bytes, now),
@@ -261,18 +268,21 @@ impl Engine {
             Output::LoadCursor {
                 ticket,
                 peer,
+                origin,
                 channel,
             } => {
-                let cursor = self.hub.log.log().cursor(peer.as_str(), channel.as_str());
+                let note = note_of(&peer, &origin);
+                let cursor = self.hub.log.log().cursor(&note, channel.as_str());
                 self.cursors.push((ticket, cursor));
             }
             Output::SaveCursor {
                 peer,
+                origin,
                 channel,
                 cursor,
             } => {
                 let write = LogWrite::SetCursor {
-                    peer: peer.as_str().into(),
+                    peer: note_of(&peer, &origin),
                     channel: channel.as_str().into(),
                     id: cursor,
                 };
@@ -468,6 +478,23 @@ fn follow(channel: &ChannelId, followed: bool) -> LogWrite {
     LogWrite::SetFollowed {
         channel: channel.as_str().into(),
         followed,
+    }
+}
+
+/// Under which name it is noted how far the log of a neighbour is known. A name that is not proven counts only where it was
+/// shown: elsewhere it may be somebody else's.
+fn note_of(peer: &PeerName, origin: &Origin) -> Box<str> {
+    match origin {
+        Origin::Key(_) => peer.as_str().into(),
+        Origin::Place(place) => {
+            let mut hash = Sha256::new();
+            for part in [peer.as_str(), place] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+            // Longer than the name of a key, so it is never taken for one.
+            format!("@{}", BASE64URL_NOPAD.encode(&hash.finalize())).into()
+        }
     }
 }
 

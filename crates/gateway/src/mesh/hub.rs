@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use clawchat_ipc::Failure;
 use clawchat_mesh::{
-    ChannelId, Checked, Counters, FrameLimits, LinkId, LinkStatus, PeerName, Received, Side,
+    ChannelId, Checked, Counters, FrameLimits, LinkId, LinkStatus, Origin, PeerName, Received, Side,
 };
 use clawchat_store::ChannelLogHandle;
 use clawchat_types::{Moment, NodeId};
@@ -27,7 +27,12 @@ const FRESH_KEYS: usize = 1024;
 /// What reaches the engine.
 pub(super) enum Input {
     /// A link stands.
-    Opened { link: LinkId, side: Side, port: Port },
+    Opened {
+        link: LinkId,
+        side: Side,
+        origin: Origin,
+        port: Port,
+    },
     /// A frame came.
     Frame {
         link: LinkId,

@@ -1,7 +1,7 @@
 //! Links over WebSocket: listening for peers, dialing them, and dialing them again.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use clawchat_mesh::ws::{
     ClientTls, Listener, Outgoing, ServerTls, TlsError, WebSockets, WsFrame, WsLimits, WsLink, WsReader,
     WsWriter,
 };
-use clawchat_mesh::{PeerName, Reach, Side, WsUrl};
+use clawchat_mesh::{Origin, PeerName, Reach, Side, WsUrl};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
@@ -169,9 +169,24 @@ async fn keep(peer: Arc<MeshPeer>, sockets: WebSockets, url: WsUrl, reach: Reach
 }
 
 async fn run(peer: &MeshPeer, link: WsLink, side: Side, label: &str) {
+    let origin = Origin::Place(match side {
+        Side::Dialed => label.into(),
+        Side::Accepted => network(link.remote().ip()).into(),
+    });
     let (reader, writer) = link.split();
     let writer = Writer(Some(writer));
-    peer.run_link(Reader(reader), writer, side, label).await;
+    peer.run_link(Reader(reader), writer, side, origin, label).await;
+}
+
+/// Whose address that is: one machine's, or, of IPv6, that of a network of 64 bits, in which machines change theirs.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
 }
 
 /// Between three quarters and five quarters of it.
@@ -225,6 +240,17 @@ impl FrameWriter for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_is_known_by_its_address_or_network() {
+        for (address, network_of) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ] {
+            assert_eq!(network(address.parse().unwrap()), network_of);
+        }
+    }
 
     #[test]
     fn pauses_are_spread() {

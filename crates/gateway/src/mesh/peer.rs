@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use clawchat_identity::NodeKey;
 use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_mesh::{
-    ChannelId, DEFAULT_MAX_PAYLOAD_BYTES, FrameLimits, Mesh, MeshConfig, MeshLimits, PeerName, Side,
+    ChannelId, DEFAULT_MAX_PAYLOAD_BYTES, FrameLimits, Mesh, MeshConfig, MeshLimits, Origin, PeerName, Side,
 };
 use clawchat_store::{
     ChannelLog, ChannelLogHandle, ChannelLogOptions, LogQuota, LogWrite, OpenError, SledChannelLog,
@@ -224,9 +224,10 @@ impl MeshPeer {
         reader: R,
         writer: W,
         side: Side,
+        origin: Origin,
         label: impl Into<Arc<str>>,
     ) {
-        port::run(Arc::clone(&self.hub), reader, writer, side, label.into()).await;
+        port::run(Arc::clone(&self.hub), reader, writer, side, origin, label.into()).await;
     }
 
     /// Runs something beside it until the peer stops.

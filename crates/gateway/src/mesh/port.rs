@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clawchat_mesh::{LinkId, Received, Side, receive};
+use clawchat_mesh::{LinkId, Origin, Received, Side, receive};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
@@ -43,6 +43,7 @@ pub(super) async fn run<R: FrameReader, W: FrameWriter>(
     mut reader: R,
     mut writer: W,
     side: Side,
+    origin: Origin,
     label: Arc<str>,
 ) {
     let link = hub.new_link();
@@ -54,7 +55,16 @@ pub(super) async fn run<R: FrameReader, W: FrameWriter>(
         pause,
         label: Arc::clone(&label),
     };
-    if hub.tell(Input::Opened { link, side, port }).await.is_err() {
+    if hub
+        .tell(Input::Opened {
+            link,
+            side,
+            origin,
+            port,
+        })
+        .await
+        .is_err()
+    {
         return;
     }
     tokio::select! {

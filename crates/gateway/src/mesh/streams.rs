@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use clawchat_mesh::{MAX_FIRST_FRAME_BYTES, MAX_FRAME_BYTES, Side};
+use clawchat_mesh::{MAX_FIRST_FRAME_BYTES, MAX_FRAME_BYTES, Origin, Side};
 use clawchat_node::{ErrorCode, InboundStream, SessionHandle, Stream, StreamReader, StreamWriter};
 use clawchat_types::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
+use super::names::key_of;
 use super::peer::MeshPeer;
 use super::port::{FrameReader, FrameWriter};
 use crate::clock;
@@ -151,8 +152,10 @@ async fn run(peer: &MeshPeer, stream: Stream, side: Side, remote: &PeerId) {
         long_frames: Arc::clone(&peer.session_links.long_frames),
         place: None,
     };
-    peer.run_link(reader, Writer(writer), side, format!("/p2p/{remote}"))
-        .await;
+    // The session was encrypted to this PeerId, which spells the key that the gateway signs with in the mesh.
+    let label = format!("/p2p/{remote}");
+    let origin = key_of(remote).map_or_else(|| Origin::Place(label.clone().into()), Origin::Key);
+    peer.run_link(reader, Writer(writer), side, origin, label).await;
 }
 
 /// A place among the links a gateway may open.

@@ -1,6 +1,7 @@
 //! The mesh over sessions between gateways: no port of its own.
 
 use clawchat_testkit::Person;
+use serde_json::json;
 
 use crate::common::eventually;
 use crate::support::Peer;
@@ -47,4 +48,35 @@ async fn both_carriers_meet_in_one_mesh() {
     for peer in [&alice, &bob, &carol] {
         eventually("both", async || (peer.count("lobby").await == 2).then_some(())).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_links_with_one_gateway_one_is_fed_and_the_other_is_there_when_it_ends() {
+    let alice = Peer::start(Person::Alice, &[]).await;
+    let bob = Peer::start(Person::Bob, &[&alice]).await;
+    bob.with_neighbours(1).await;
+    alice.caller().knows(bob.person(), &bob.gate).await;
+    alice.with_neighbours(2).await;
+    bob.with_neighbours(2).await;
+    let fed = async || {
+        let status = alice.ok(json!({ "cmd": "status" })).await;
+        status["mesh"]["counters"]["fed"].as_u64().unwrap()
+    };
+    // Bob has said on both what he follows.
+    let subscribed = async || alice.links().await.iter().all(|link| link["subscriptions"] != 0);
+    eventually("subscriptions", async || subscribed().await.then_some(())).await;
+    let before = fed().await;
+    for number in 0..20 {
+        alice.send("lobby", &number.to_string()).await;
+    }
+    bob.bodies_once("lobby", 20).await;
+    assert_eq!(fed().await - before, 20, "each once, though there are two links");
+
+    let remove = json!({ "cmd": "peer_remove", "principal": bob.person().principal() });
+    alice.ok(remove).await;
+    alice.send("lobby", "whichever is left").await;
+    assert_eq!(
+        bob.bodies_once("lobby", 21).await.last().unwrap(),
+        "whichever is left"
+    );
 }

@@ -8,7 +8,7 @@ use clawchat_types::Moment;
 use super::channel::Recent;
 use super::seen::Mark;
 use super::timers::Timer;
-use super::{LinkId, Mesh, MeshEvent, Output, PublishTicket, Purpose, StoredAs, Ticket};
+use super::{LinkId, Mesh, MeshEvent, Origin, Output, PublishTicket, Purpose, StoredAs, Ticket};
 use crate::message::{Checked, Trust};
 use crate::{ChannelId, PeerName};
 
@@ -20,6 +20,10 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const MAX_WAITING_MESSAGES: usize = 8192;
 /// Bytes of text that wait before no link is read from any more.
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+/// Verified copies held for neighbours that come back.
+const UPGRADED_MESSAGES: usize = 256;
+/// Bytes of text in them.
+const UPGRADED_BYTES: usize = 1024 * 1024;
 /// How long the log is left alone after it failed; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest such pause.
@@ -63,6 +67,7 @@ pub(super) enum From {
 pub(super) enum Then {
     SaveCursor {
         peer: PeerName,
+        origin: Origin,
         channel: ChannelId,
         cursor: Box<str>,
     },
@@ -70,6 +75,34 @@ pub(super) enum Then {
         peer: PeerName,
         channel: ChannelId,
     },
+}
+
+/// Verified copies that took the place of others not long ago, for those who were away.
+#[derive(Debug, Default)]
+pub(super) struct Upgraded {
+    newest: VecDeque<Checked>,
+    bytes: usize,
+}
+
+impl Upgraded {
+    fn push(&mut self, message: Checked) {
+        self.bytes += message.text().len();
+        self.newest.push_back(message);
+        while (self.newest.len() > UPGRADED_MESSAGES || self.bytes > UPGRADED_BYTES)
+            && let Some(oldest) = self.newest.pop_front()
+        {
+            self.bytes -= oldest.text().len();
+        }
+    }
+
+    /// Those of a channel.
+    pub(super) fn of(&self, channel: &ChannelId) -> Vec<Checked> {
+        let newest = self.newest.iter();
+        newest
+            .filter(|message| message.message().channel() == channel)
+            .cloned()
+            .collect()
+    }
 }
 
 impl Appends {
@@ -245,6 +278,7 @@ impl Mesh {
             for link in passed {
                 self.feed_extra(link, &message);
             }
+            self.upgraded.push(message.clone());
         }
         self.tell(MeshEvent::Verified { arrival, message });
     }
@@ -282,10 +316,12 @@ impl Mesh {
             match then {
                 Then::SaveCursor {
                     peer,
+                    origin,
                     channel,
                     cursor,
                 } => self.outputs.push_back(Output::SaveCursor {
                     peer,
+                    origin,
                     channel,
                     cursor,
                 }),

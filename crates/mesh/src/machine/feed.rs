@@ -121,6 +121,9 @@ impl Mesh {
 
     /// Feeds a link from the messages in memory.
     fn feed_turn(&mut self, id: LinkId, name: &ChannelId, now: Moment) -> Turn {
+        if self.is_fed_elsewhere(id, name) {
+            return Turn::Done;
+        }
         for _ in 0..TURN_MESSAGES {
             if !self.has_room(id) {
                 return Turn::More;

@@ -6,7 +6,7 @@ use clawchat_types::Moment;
 
 use super::link::{Link, Peer};
 use super::timers::Timer;
-use super::{CloseReason, LinkId, Mesh, MeshEvent, Output, Side};
+use super::{CloseReason, LinkId, Mesh, MeshEvent, Origin, Output, Side};
 use crate::frame::{FrameError, Handshake, write};
 
 /// How long a link may stand without a handshake.
@@ -24,8 +24,9 @@ pub(super) enum Fault {
 }
 
 impl Mesh {
-    pub(super) fn open(&mut self, id: LinkId, side: Side, now: Moment) {
-        self.links.insert(id, Link::new(side, &self.config.limits));
+    pub(super) fn open(&mut self, id: LinkId, side: Side, origin: Origin, now: Moment) {
+        self.links
+            .insert(id, Link::new(side, origin, &self.config.limits));
         let at = now.mono.saturating_add(HANDSHAKE_WITHIN);
         self.timers.set(at, Timer::Handshake(id));
         if side == Side::Dialed {
@@ -48,9 +49,11 @@ impl Mesh {
             return;
         };
         for name in &link.subscribed {
+            self.hand_over(id, name);
             self.drop_reader(id, name, now);
         }
         self.subscriptions = self.subscriptions.saturating_sub(link.subscribed.len());
+        self.is_orphaned(id, &link, now);
         if let Some(peer) = link.peer {
             self.tell(MeshEvent::Down {
                 link: id,
@@ -85,6 +88,10 @@ impl Mesh {
             }
             return;
         }
+        if matches!(link.origin, Origin::Key(_)) && !link.origin.proves(&name) {
+            self.refuse_impostor(id, now);
+            return;
+        }
         if name == self.config.name {
             self.close(id, CloseReason::Ourselves, now);
             return;
@@ -116,6 +123,7 @@ impl Mesh {
             });
         }
         self.tell(MeshEvent::Up { link: id, peer: name });
+        self.is_proven(id, now);
         self.greet(id, now);
     }
 

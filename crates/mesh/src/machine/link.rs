@@ -8,7 +8,7 @@ use clawchat_types::NodeId;
 
 use super::catch_up::{Asking, Catch};
 use super::rate::Rate;
-use super::{MeshLimits, Side, Ticket};
+use super::{MeshLimits, Origin, Side, Ticket};
 use crate::frame::{Capabilities, SyncRequest};
 use crate::{ChannelId, PeerName};
 
@@ -20,6 +20,7 @@ const SAVES_PER_SECOND: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) side: Side,
+    pub(super) origin: Origin,
     /// Who is there, once it shook hands.
     pub(super) peer: Option<Peer>,
     /// Bytes given to the driver and not written yet.
@@ -78,10 +79,11 @@ pub(super) struct Feed {
 }
 
 impl Link {
-    pub(super) fn new(side: Side, limits: &MeshLimits) -> Self {
+    pub(super) fn new(side: Side, origin: Origin, limits: &MeshLimits) -> Self {
         let second = Duration::from_secs(1);
         Self {
             side,
+            origin,
             peer: None,
             in_flight: 0,
             reading: Reading {

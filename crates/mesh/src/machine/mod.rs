@@ -14,6 +14,7 @@ mod seen;
 mod subscriptions;
 mod take;
 mod timers;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use clawchat_types::Moment;
 
-use self::append::Appends;
+use self::append::{Appends, Upgraded};
 use self::channel::{Channel, Ring};
 use self::link::Link;
 use self::seen::Seen;
@@ -31,7 +32,7 @@ use crate::{ChannelId, PeerName, Received};
 
 pub use self::config::{MeshConfig, MeshLimits};
 pub use self::output::{
-    After, CloseReason, Counters, LinkId, LinkStatus, MeshEvent, Output, PageEntry, PublishError,
+    After, CloseReason, Counters, LinkId, LinkStatus, MeshEvent, Origin, Output, PageEntry, PublishError,
     PublishTicket, Side, StoredAs, Ticket,
 };
 
@@ -65,9 +66,12 @@ pub struct Mesh {
     ring: Ring,
     seen: Seen,
     appends: Appends,
+    upgraded: Upgraded,
     /// What the log was asked.
     questions: BTreeMap<Ticket, Purpose>,
     timers: Timers,
+    /// Of the links with a neighbour whose name a carrier has proven, the one that is fed and asked.
+    proven: BTreeMap<PeerName, LinkId>,
     /// Links that may be fed.
     hungry: BTreeSet<LinkId>,
     /// A question ended, so others may be asked.
@@ -103,8 +107,10 @@ impl Mesh {
             patterns: Vec::new(),
             seen: Seen::new(seed),
             appends: Appends::default(),
+            upgraded: Upgraded::default(),
             questions: BTreeMap::new(),
             timers: Timers::default(),
+            proven: BTreeMap::new(),
             hungry: BTreeSet::new(),
             ask_again: false,
             subscriptions: 0,
@@ -121,9 +127,10 @@ impl Mesh {
         &self.config
     }
 
-    /// A link stands: bytes can be sent both ways. Ids must not be used twice.
-    pub fn link_opened(&mut self, link: LinkId, side: Side, now: Moment) {
-        self.open(link, side, now);
+    /// A link stands: bytes can be sent both ways. Ids must not be used twice. `origin` is what is known about the other
+    /// end, whatever it will say of itself.
+    pub fn link_opened(&mut self, link: LinkId, side: Side, origin: Origin, now: Moment) {
+        self.open(link, side, origin, now);
         self.settle(now);
     }
 

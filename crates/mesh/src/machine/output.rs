@@ -21,6 +21,25 @@ pub enum Side {
     Accepted,
 }
 
+/// Where a link leads, as its carrier knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// To somebody at this place, a URL or an address, who can call itself anything.
+    Place(Box<str>),
+    /// To the holder of this key, which is proven.
+    Key(NodeId),
+}
+
+impl Origin {
+    /// Whether whoever is there is the one that has this name.
+    pub(super) fn proves(&self, name: &PeerName) -> bool {
+        match self {
+            Self::Place(_) => false,
+            Self::Key(key) => name.as_key() == Some(*key),
+        }
+    }
+}
+
 /// A question to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
@@ -94,13 +113,18 @@ pub enum Output {
         ticket: Ticket,
         /// The neighbour.
         peer: PeerName,
+        /// Where it was met.
+        origin: Origin,
         /// The channel.
         channel: ChannelId,
     },
-    /// Remember how far the log of a neighbour has been taken over. No answer.
+    /// Remember how far the log of a neighbour has been taken over, apart from what is remembered of others that showed the
+    /// same name elsewhere. No answer.
     SaveCursor {
         /// The neighbour.
         peer: PeerName,
+        /// Where it was met.
+        origin: Origin,
         /// The channel.
         channel: ChannelId,
         /// An opaque text of at most [`crate::MAX_CURSOR_BYTES`].

@@ -6,6 +6,7 @@ use clawchat_types::Moment;
 
 use super::channel::{Channel, Reader};
 use super::handshake::Fault;
+use super::link::Link;
 use super::{LinkId, Mesh};
 use crate::ChannelId;
 use crate::frame::write;
@@ -177,7 +178,7 @@ impl Mesh {
         link.subscribed.insert(name.clone());
         self.subscriptions += 1;
         self.keep_channel(&name, now);
-        let channel = self.channels.entry(name).or_default();
+        let channel = self.channels.entry(name.clone()).or_default();
         // What is there already is for a sync request.
         let reader = Reader {
             position: channel.last,
@@ -185,6 +186,12 @@ impl Mesh {
             ..Reader::default()
         };
         channel.readers.insert(id, reader);
+        // Its catching up has passed the place of these, if it had them unverified.
+        if self.links.get(&id).is_some_and(Link::knows_marks) {
+            for message in self.upgraded.of(&name) {
+                self.feed_extra(id, &message);
+            }
+        }
     }
 
     pub(super) fn unsubscribe(&mut self, id: LinkId, name: &ChannelId, now: Moment) {
@@ -195,7 +202,9 @@ impl Mesh {
             link.feed.unmarked.remove(name);
             link.feed.ready.retain(|ready| ready != name);
             self.subscriptions = self.subscriptions.saturating_sub(1);
+            self.hand_over(id, name);
             self.drop_reader(id, name, now);
+            self.wake_readers(name);
         }
     }
 

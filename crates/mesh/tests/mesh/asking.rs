@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clawchat_mesh::{FrameLimits, LinkId, MeshEvent, Message, Output, StoredAs, receive};
+use clawchat_mesh::{FrameLimits, LinkId, MeshEvent, Message, Origin, Output, StoredAs, receive};
 
 use crate::one::{NOW, One};
 
@@ -33,7 +33,8 @@ fn asked(one: &mut One, link: LinkId) -> Vec<String> {
 }
 
 fn cursor(one: &One, name: &str) -> Option<String> {
-    let key = (name.parse().unwrap(), "lobby".parse().unwrap());
+    let met = Origin::Place("anywhere".into());
+    let key = (name.parse().unwrap(), met, "lobby".parse().unwrap());
     one.log.cursors.get(&key).map(ToString::to_string)
 }
 

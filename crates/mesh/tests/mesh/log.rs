@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use clawchat_mesh::{After, ChannelId, Checked, PageEntry, PeerName, StoredAs, Trust};
+use clawchat_mesh::{After, ChannelId, Checked, Origin, PageEntry, PeerName, StoredAs, Trust};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     pub(crate) channels: BTreeMap<ChannelId, Vec<Checked>>,
     places: HashMap<(ChannelId, String), usize>,
-    pub(crate) cursors: HashMap<(PeerName, ChannelId), Box<str>>,
+    pub(crate) cursors: HashMap<(PeerName, Origin, ChannelId), Box<str>>,
     /// How often pages were read.
     pub(crate) pages: usize,
 }

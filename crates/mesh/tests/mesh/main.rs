@@ -9,5 +9,6 @@ mod old_neighbours;
 mod old_peer;
 mod one;
 mod trust;
+mod twins;
 mod vectors;
 mod world;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clawchat_mesh::{
-    CloseReason, FrameLimits, LinkId, Mesh, MeshConfig, MeshEvent, MeshLimits, Message, Output, PeerName,
-    Side, receive,
+    CloseReason, FrameLimits, LinkId, Mesh, MeshConfig, MeshEvent, MeshLimits, Message, Origin, Output,
+    PeerName, Side, receive,
 };
 use clawchat_types::{Moment, NodeId, UnixMillis};
 
@@ -62,7 +62,11 @@ impl One {
     }
 
     pub(crate) fn open(&mut self, link: u64, side: Side) -> LinkId {
-        self.mesh.link_opened(LinkId(link), side, self.now);
+        self.open_at(link, side, Origin::Place("anywhere".into()))
+    }
+
+    pub(crate) fn open_at(&mut self, link: u64, side: Side, origin: Origin) -> LinkId {
+        self.mesh.link_opened(LinkId(link), side, origin, self.now);
         self.run();
         LinkId(link)
     }
@@ -139,17 +143,19 @@ impl One {
                 Output::LoadCursor {
                     ticket,
                     peer,
+                    origin,
                     channel,
                 } => {
-                    let cursor = self.log.cursors.get(&(peer, channel)).cloned();
+                    let cursor = self.log.cursors.get(&(peer, origin, channel)).cloned();
                     self.mesh.cursor_loaded(ticket, cursor, now);
                 }
                 Output::SaveCursor {
                     peer,
+                    origin,
                     channel,
                     cursor,
                 } => {
-                    self.log.cursors.insert((peer, channel), cursor);
+                    self.log.cursors.insert((peer, origin, channel), cursor);
                 }
                 Output::RememberKey { name, key } => {
                     self.keys.insert(name.to_string(), key);

@@ -108,6 +108,52 @@ fn a_page_we_asked_for_may_lack_signatures_but_not_have_wrong_ones() {
 }
 
 #[test]
+fn who_was_away_gets_the_verified_copy_of_what_it_may_have_unverified() {
+    let mut one = One::opaque();
+    one.follow("lobby");
+    let source = one.neighbour(1, "p", STORES);
+    let author = key(1);
+    let name = PeerName::of_key(&author.node_id());
+    let texts: Vec<String> = (0..300)
+        .map(|id| signed(&author, &name, &id.to_string()))
+        .collect();
+    let bare: Vec<String> = texts.iter().map(|text| unsigned(text)).collect();
+    one.get(source, &page(&bare, false));
+    // Somebody took that over from us, unverified, and is away when it is proven here.
+    for text in &texts {
+        one.get(source, text);
+    }
+    assert!(stored(&one).iter().all(|(_, trust)| *trust == Trust::Verified));
+    let subscribe = r#"{"type":"subscribe","channel_id":"lobby"}"#;
+    let back = one.neighbour(2, "q", STORES);
+    one.get(back, subscribe);
+    let sent = one.take_sent(back);
+    let got: Vec<&String> = sent
+        .iter()
+        .filter(|text| text.contains("\"signature\""))
+        .collect();
+    // Bounded: the newest ones.
+    assert_eq!(got.len(), 256);
+    assert!(got.iter().all(|text| texts[300 - 256..].contains(text)));
+    // It is not a peer of ours that does otherwise: it has what it has.
+    let old = one.neighbour(3, "r", "\"store\":true");
+    one.get(old, subscribe);
+    assert!(
+        one.take_sent(old)
+            .iter()
+            .all(|text| !text.contains("\"signature\""))
+    );
+    // Nor is somebody bothered with what he said himself.
+    let author = one.neighbour(4, name.as_str(), STORES);
+    one.get(author, subscribe);
+    assert!(
+        one.take_sent(author)
+            .iter()
+            .all(|text| !text.contains("\"signature\""))
+    );
+}
+
+#[test]
 fn an_opaque_name_is_never_proven_and_keeps_its_key() {
     let (first, second) = (key(1), key(2));
     let name: PeerName = "opaque".parse().unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clawchat_identity::NodeKey;
 use clawchat_mesh::{
-    ChannelId, Checked, FrameLimits, LinkId, Mesh, MeshConfig, MeshEvent, MeshLimits, Message, Output,
-    PageEntry, PeerName, Side, StoredAs, Ticket, receive,
+    ChannelId, Checked, FrameLimits, LinkId, Mesh, MeshConfig, MeshEvent, MeshLimits, Message, Origin,
+    Output, PageEntry, PeerName, Side, StoredAs, Ticket, receive,
 };
 use clawchat_testkit::{Happening, Net, SeededRng};
 use clawchat_types::{Moment, UnixMillis};
@@ -59,6 +59,11 @@ pub(crate) enum Peer {
     Ours(Box<Mesh>),
     Old(OldPeer),
     Down,
+}
+
+/// Where a node is met.
+fn place(number: usize) -> String {
+    format!("192.0.2.{number}")
 }
 
 pub(crate) struct World {
@@ -172,7 +177,7 @@ impl World {
             self.nodes[node].links.insert(other, link);
             let now = self.now(node);
             match &mut self.nodes[node].peer {
-                Peer::Ours(mesh) => mesh.link_opened(link, side, now),
+                Peer::Ours(mesh) => mesh.link_opened(link, side, Origin::Place(place(other).into()), now),
                 Peer::Old(old) => old.open(other, side),
                 Peer::Down => {}
             }
@@ -337,17 +342,26 @@ impl World {
             Output::LoadCursor {
                 ticket,
                 peer,
+                origin,
                 channel,
             } => {
-                let cursor = self.nodes[number].log.cursors.get(&(peer, channel)).cloned();
+                let cursor = self.nodes[number]
+                    .log
+                    .cursors
+                    .get(&(peer, origin, channel))
+                    .cloned();
                 self.soon(number, Later::Cursor(ticket, cursor));
             }
             Output::SaveCursor {
                 peer,
+                origin,
                 channel,
                 cursor,
             } => {
-                self.nodes[number].log.cursors.insert((peer, channel), cursor);
+                self.nodes[number]
+                    .log
+                    .cursors
+                    .insert((peer, origin, channel), cursor);
             }
             Output::RememberKey { .. } => {}
             Output::Event(MeshEvent::Stored { message, .. }) => {

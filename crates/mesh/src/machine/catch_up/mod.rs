@@ -87,11 +87,14 @@ impl Mesh {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
-        let stores = link.peer.as_ref().is_some_and(|peer| peer.capabilities.store);
+        let stores = link.stores();
         let asked = link.asking.as_ref().is_some_and(|asking| asking.channel == name);
-        if !stores || asked {
+        if !stores || asked || self.is_asked_elsewhere(id) {
             return;
         }
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
         let catch = link.catching.entry(name.clone()).or_default();
         if !std::mem::replace(&mut catch.queued, true) {
             link.to_ask.push_back(name);
@@ -109,6 +112,33 @@ impl Mesh {
             link.asking = None;
             self.end_asking(name, now);
             self.ask_next(id, now);
+        }
+    }
+
+    /// A link is asked nothing more for now.
+    pub(super) fn stop_asking(&mut self, id: LinkId, now: Moment) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.catching.clear();
+        link.to_ask.clear();
+        if let Some(asking) = link.asking.take() {
+            self.end_asking(&asking.channel, now);
+        }
+    }
+
+    /// Another link with the same neighbour stood there in a channel when it ended: this one goes on from there.
+    pub(super) fn go_on_asking(&mut self, id: LinkId, name: &ChannelId, stood: Option<&Catch>) {
+        let cursor = stood
+            .filter(|stood| stood.level)
+            .and_then(|stood| stood.by_arrival.after());
+        if let Some(link) = self.links.get_mut(&id)
+            && link.knows_marks()
+            && let Some(cursor) = cursor
+        {
+            let catch = link.catching.entry(name.clone()).or_default();
+            catch.by_arrival.advance(&cursor);
+            catch.loaded = true;
         }
     }
 
@@ -154,6 +184,7 @@ impl Mesh {
         let Some(peer) = link.peer.as_ref().map(|peer| peer.name.clone()) else {
             return;
         };
+        let origin = link.origin.clone();
         let ticket = self.ticket(Purpose::Cursor(id));
         if let Some(link) = self.links.get_mut(&id) {
             link.asking = Some(Asking {
@@ -164,6 +195,7 @@ impl Mesh {
         self.outputs.push_back(Output::LoadCursor {
             ticket,
             peer,
+            origin,
             channel: name,
         });
     }
@@ -273,7 +305,10 @@ impl Mesh {
         } else {
             catch.by_time.unsaved()
         };
-        let peer = link.peer.as_ref().map(|peer| peer.name.clone());
+        let peer = link
+            .peer
+            .as_ref()
+            .map(|peer| (peer.name.clone(), link.origin.clone()));
         self.counters.refused += u64::try_from(response.unreadable).unwrap_or_default();
         for Entry { message, .. } in response.entries {
             match message {
@@ -283,9 +318,10 @@ impl Mesh {
                 Err(why) => self.refused(id, why),
             }
         }
-        if let (Some(peer), Some(cursor)) = (peer, cursor) {
+        if let (Some((peer, origin)), Some(cursor)) = (peer, cursor) {
             self.then(Then::SaveCursor {
                 peer,
+                origin,
                 channel: name,
                 cursor,
             });
@@ -318,9 +354,10 @@ impl Mesh {
         let cursor = catch.by_arrival.unsaved().filter(|_| may_save);
         catch.level = !should_ask;
         if let (Some(peer), Some(cursor)) = (link.peer.as_ref(), cursor) {
-            let peer = peer.name.clone();
+            let (peer, origin) = (peer.name.clone(), link.origin.clone());
             self.then(Then::SaveCursor {
                 peer,
+                origin,
                 channel: name.clone(),
                 cursor,
             });
