@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clawchat_store::{
     Appended, ChannelLog, ChannelQuota, HistoryFrom, LogOutcome, LogQuota, LogWrite, MAX_CHANNEL_BYTES,
-    MAX_CHANNELS, MAX_KEYS, MemoryChannelLog, NewEntry, SledChannelLog, StoreError,
+    MAX_CHANNELS, MAX_CURSORS, MAX_KEYS, MemoryChannelLog, NewEntry, SledChannelLog, StoreError,
 };
 use clawchat_types::{NodeId, UnixMillis};
 
@@ -56,6 +56,7 @@ contract!(
     a_forgotten_channel_goes_on_behind_its_arrivals,
     the_quietest_channel_gives_way_to_a_new_one,
     cursors_are_kept_per_neighbour_and_channel,
+    cursors_are_bounded_and_our_own_notes_stay,
     the_first_key_of_an_id_stays,
     the_oldest_key_gives_way,
     nothing_of_a_refused_batch_is_kept,
@@ -467,6 +468,46 @@ fn remember(id: &str, key: u8) -> LogWrite {
         id: id.into(),
         key: NodeId::new([key; 32]),
     }
+}
+
+fn cursors_are_bounded_and_our_own_notes_stay(make: Make<'_>) {
+    let log = make(small());
+    let set = |peer: String, channel: &str| LogWrite::SetCursor {
+        peer: peer.into(),
+        channel: channel.into(),
+        id: "here".into(),
+    };
+    let notes = 20;
+    let own: Vec<LogWrite> = (0..notes)
+        .map(|number| set(String::new(), &name(number)))
+        .collect();
+    log.commit(own).unwrap();
+    // Somebody shows one name after the other.
+    let peers = MAX_CURSORS + 1000;
+    let mut next = 0;
+    while next < peers {
+        let end = (next + 1024).min(peers);
+        let writes = (next..end).map(|number| set(format!("peer {number}"), "lobby"));
+        log.commit(writes.collect()).unwrap();
+        next = end;
+    }
+    let known = |peer: &str, channel: &str| log.cursor(peer, channel).unwrap().is_some();
+    let of_peers = (0..peers)
+        .filter(|number| known(&format!("peer {number}"), "lobby"))
+        .count() as u64;
+    assert_eq!(of_peers + notes, MAX_CURSORS);
+    assert!((0..notes).all(|number| known("", &name(number))));
+    assert!(
+        known(&format!("peer {}", peers - 1), "lobby"),
+        "the newest is there"
+    );
+    // One that is there is moved, and nobody goes for it.
+    log.commit(vec![set(format!("peer {}", peers - 1), "lobby")])
+        .unwrap();
+    let again = (0..peers)
+        .filter(|number| known(&format!("peer {number}"), "lobby"))
+        .count() as u64;
+    assert_eq!(again, of_peers);
 }
 
 fn the_first_key_of_an_id_stays(make: Make<'_>) {

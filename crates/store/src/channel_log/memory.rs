@@ -202,7 +202,9 @@ impl State {
                 let place = (peer, channel);
                 let full = u64::try_from(self.cursors.len()).unwrap_or(u64::MAX) >= MAX_CURSORS;
                 if full && !self.cursors.contains_key(&place) {
-                    self.cursors.pop_first();
+                    // Notes under no name are not a neighbour's, so no neighbour makes them go.
+                    let victim = self.cursors.keys().find(|(peer, _)| !peer.is_empty()).cloned();
+                    victim.and_then(|victim| self.cursors.remove(&victim));
                 }
                 self.cursors.insert(place, id);
                 LogOutcome::Done

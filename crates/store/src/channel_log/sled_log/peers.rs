@@ -21,10 +21,10 @@ impl Plan<'_, '_> {
         let full = self.batch.meta.count(trees::CURSORS) >= MAX_CURSORS;
         if full && self.batch.current(trees::CURSORS, &key)?.is_none() {
             // Keys are as good as random: whoever is next to this one goes.
-            let victim = self.first_there(trees::CURSORS, &key)?;
+            let victim = self.first_cursor(&key)?;
             let victim = match victim {
                 Some(victim) => Some(victim),
-                None => self.first_there(trees::CURSORS, &[])?,
+                None => self.first_cursor(&[])?,
             };
             if let Some(victim) = victim {
                 self.batch.remove(trees::CURSORS, &victim)?;
@@ -75,6 +75,21 @@ impl Plan<'_, '_> {
         self.batch
             .set(trees::KEY_ORDER, &number.to_be_bytes(), &[&hidden], true)?;
         Ok(LogOutcome::Done)
+    }
+
+    /// The first cursor from `start` on that this batch leaves there and that is a neighbour's: notes under no name are
+    /// not, so no neighbour makes them go.
+    fn first_cursor(&self, start: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        for row in self.base.range(trees::CURSORS, start, None)? {
+            let (key, _) = row.map_err(|error| self.base.engine_error(error))?;
+            if let Some(value) = self.batch.current(trees::CURSORS, &key)? {
+                let record: CursorV1 = self.base.record(trees::CURSORS, &key, &value)?;
+                if !record.peer.is_empty() {
+                    return Ok(Some(key.to_vec()));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The first key from `start` on that this batch leaves there.
