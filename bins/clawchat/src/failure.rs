@@ -69,9 +69,14 @@ impl Failure {
             format!("the daemon is not running for {}", home.display()),
         )
         .hint(if home.join("gateway-config.json").exists() {
-            "start it with: clawchat daemon start"
+            "start it with: clawchat daemon start".to_owned()
+        } else if home.join("mesh").is_dir() {
+            format!(
+                "a mesh peer by itself is started with: clawchatd -d '{}' mesh",
+                home.display()
+            )
         } else {
-            "there is no gateway in that folder yet; this creates one: clawchat up"
+            "there is no gateway in that folder yet; this creates one: clawchat up".to_owned()
         })
     }
 

@@ -23,7 +23,8 @@ pub(crate) fn history(messages: &Value) -> String {
 
 /// One message of a channel, in a line where the text allows.
 pub(crate) fn channel_line(message: &Value) -> String {
-    let when = time(message, "receivedAt");
+    // The time messages are ordered by, which is when they were sent; in one form, or not taken for a time.
+    let when = utc(text(message, "timestamp")).unwrap_or_else(|| time(message, "receivedAt"));
     let doubt = match message.get("verified").and_then(Value::as_bool) {
         Some(true) => "",
         _ => " (unverified)",
@@ -144,6 +145,23 @@ fn time(value: &Value, field: &str) -> String {
     number(value, field).map_or_else(|| NOTHING.to_owned(), date_time)
 }
 
+/// `2026-11-21T09:30:12.000Z` as other times are shown.
+fn utc(text: &str) -> Option<String> {
+    let (date, rest) = text.split_once('T')?;
+    let (time, fraction) = rest.strip_suffix('Z')?.split_at_checked(8)?;
+    let has_form = |text: &str, form: &str| {
+        text.len() == form.len()
+            && text.bytes().zip(form.bytes()).all(|(byte, formed)| match formed {
+                b'0' => byte.is_ascii_digit(),
+                _ => byte == formed,
+            })
+    };
+    let fits = has_form(date, "0000-00-00")
+        && has_form(time, "00:00:00")
+        && (fraction.is_empty() || has_form(fraction, ".000"));
+    fits.then(|| format!("{date} {time}Z"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -158,6 +176,18 @@ mod tests {
             channel_line(&message),
             "1970-01-01 00:00:00Z a-very-long-… [m1]: hi\n    there"
         );
+        // What was said long ago and came today was said long ago.
+        for (timestamp, shown) in [
+            ("2026-11-21T09:30:12.345Z", "2026-11-21 09:30:12Z"),
+            ("2026-11-21T09:30:12Z", "2026-11-21 09:30:12Z"),
+            ("2026-11-21T09:30:12+02:00", "1970-01-01 00:00:00Z"),
+            ("2026-11-21T09:30:1\u{1b}.345Z", "1970-01-01 00:00:00Z"),
+            ("yesterday", "1970-01-01 00:00:00Z"),
+        ] {
+            let message =
+                json!({"id": "m", "sender": "a", "body": "", "receivedAt": 0, "timestamp": timestamp});
+            assert!(channel_line(&message).starts_with(shown), "{timestamp}");
+        }
         let file = json!({"id": "m2", "sender": "bot", "body": "", "verified": false,
                           "payload": {"file": {"name": "a\u{1b}.png", "size": 3}}});
         assert_eq!(

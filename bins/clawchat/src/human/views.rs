@@ -250,7 +250,8 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
         rows.push(vec![label.to_owned(), clean(&problem).into_owned()]);
     }
     let connected: Vec<&Value> = list(answer.get("connectedPeers").unwrap_or(&Value::Null)).collect();
-    if connected.is_empty() {
+    // A mesh peer by itself has no such peers.
+    if connected.is_empty() && (answer.get("connectedPeers").is_some() || answer.get("mesh").is_none()) {
         rows.push(vec!["Connected".to_owned(), "to nobody".to_owned()]);
     }
     for (index, peer) in connected.into_iter().enumerate() {
@@ -292,6 +293,13 @@ fn mesh(rows: &mut Vec<Vec<String>>, mesh: &Value) {
         return;
     };
     rows.push(vec!["Mesh".to_owned(), clean(own).into_owned()]);
+    if let Some(address) = mesh.get("listen").and_then(Value::as_str) {
+        let scheme = if mesh["tls"] == true { "wss" } else { "ws" };
+        rows.push(vec![
+            String::new(),
+            format!("listens at {scheme}://{}", clean(address)),
+        ]);
+    }
     for link in list(mesh.get("links").unwrap_or(&Value::Null)) {
         let behind = number(link, "behind").unwrap_or(0);
         let state = if behind == 0 { "level" } else { "catching up" };

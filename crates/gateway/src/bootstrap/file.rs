@@ -51,6 +51,7 @@ impl ListFile {
             seen: None,
         };
         if path.exists() {
+            read(path)?;
             file.refresh();
             if let Some(fault) = file.fault {
                 return Err(fault);

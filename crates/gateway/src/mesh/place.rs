@@ -86,7 +86,9 @@ impl MeshPlace {
     pub(crate) async fn status(&self) -> Option<Value> {
         match self {
             Self::Off => None,
-            Self::Failed(failure) => Some(json!({ "error": failure.message, "code": failure.code.as_str() })),
+            Self::Failed(failure) => Some(json!({
+                "error": failure.message, "code": failure.code.as_str(), "hint": failure.hint,
+            })),
             Self::Running(peer) => peer.status().await.ok(),
         }
     }

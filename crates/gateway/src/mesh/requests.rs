@@ -269,10 +269,11 @@ impl MeshPeer {
         .and_then(|draft| draft.sign(self.key()))
         .map_err(|error| unsendable(&error))?;
         let timestamp = message.message().timestamp().to_owned();
-        let arrival = self
-            .hub
-            .ask(|answer| Input::Publish { message, answer })
-            .await??;
+        let published = self.hub.ask(|answer| Input::Publish { message, answer }).await?;
+        let arrival = published.map_err(|failure| match failure.code {
+            ErrorCode::NoSuchChannel => not_joined(&channel),
+            _ => failure,
+        })?;
         Ok(json!({
             "status": "sent", "id": id, "channel": channel.as_str(), "sender": self.name().as_str(),
             "timestamp": timestamp, "arrival": arrival,

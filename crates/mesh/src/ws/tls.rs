@@ -29,10 +29,14 @@ impl ClientTls {
     /// Trusts the authorities that Mozilla trusts, and those in `more` (certificates as PEM; may be empty).
     ///
     /// # Errors
-    /// [`TlsError`] when `more` holds something else than certificates.
+    /// [`TlsError`] when `more` holds something else than certificates, or none though it is not empty.
     pub fn new(more: &[u8]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        for certificate in certificates(more)? {
+        let more_certificates = certificates(more)?;
+        if more_certificates.is_empty() && !more.is_empty() {
+            return Err(TlsError::BadCertificate);
+        }
+        for certificate in more_certificates {
             roots.add(certificate).map_err(|_| TlsError::BadCertificate)?;
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

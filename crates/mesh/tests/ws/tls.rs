@@ -59,6 +59,13 @@ fn what_is_no_certificate_is_refused() {
     assert!(matches!(mixed, Some(TlsError::Unusable(_))), "{mixed:?}");
     let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     assert!(ClientTls::new(broken.as_bytes()).is_err());
+    for none in ["{}", "\n", &key] {
+        assert_eq!(
+            ClientTls::new(none.as_bytes()).err(),
+            Some(TlsError::BadCertificate),
+            "{none}"
+        );
+    }
 }
 
 /// Somebody who signs certificates.

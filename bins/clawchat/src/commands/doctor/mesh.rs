@@ -1,5 +1,7 @@
 //! The mesh's part of `doctor`: from the port to the clock.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{Check, list, text};
@@ -12,7 +14,11 @@ const MINUTE: u64 = 60_000;
 /// What there is to say about the mesh's part of `status`, and about the answer to `mesh_check`.
 pub(super) fn checks(mesh: &Value, store: &Value, now: u64) -> Vec<Check> {
     if let Some(error) = mesh.get("error").and_then(Value::as_str) {
-        let hint = "put that right, then restart it: clawchat daemon stop, clawchat daemon start";
+        let first = mesh
+            .get("hint")
+            .and_then(Value::as_str)
+            .unwrap_or("put that right");
+        let hint = format!("{first}; then restart it: clawchat daemon stop, clawchat daemon start");
         return vec![Check::bad("mesh", format!("it did not start: {error}"), hint)];
     }
     let mut checks = vec![listening_check(mesh)];
@@ -31,7 +37,8 @@ fn listening_check(mesh: &Value) -> Check {
         None => Check::note(
             name,
             "peers cannot connect over WebSocket; it dials, and uses the sessions with other gateways",
-            "where others are to dial this one: \"mesh\": {\"listen\": \"0.0.0.0:5000\"} in gateway-config.json",
+            "where others are to dial this one: \"mesh\": {\"listen\": \"0.0.0.0:5000\"} in gateway-config.json; \
+             clawchatd mesh listens unless it is started with --no-listen",
         ),
     }
 }
@@ -60,6 +67,7 @@ fn list_check(mesh: &Value, now: u64) -> Option<Check> {
             format!("{url} has no peers in it"),
             "whoever serves it should write some into its file",
         ),
+        (None, Some(1)) => Check::good(name, format!("1 peer in {url}, fetched {ago} min ago")),
         (None, Some(peers)) => Check::good(name, format!("{peers} peers in {url}, fetched {ago} min ago")),
     })
 }
@@ -67,7 +75,8 @@ fn list_check(mesh: &Value, now: u64) -> Option<Check> {
 fn neighbour_checks(mesh: &Value) -> Vec<Check> {
     let name = "mesh neighbours";
     let links = list(mesh, "links").iter();
-    let connected = links.filter(|link| link["peerId"].is_string()).count();
+    let peers: BTreeSet<&str> = links.filter_map(|link| link["peerId"].as_str()).collect();
+    let connected = peers.len();
     let detail = format!("{connected} connected");
     let dialing = list(mesh, "dialing");
     let mut checks = vec![if connected > 0 {
@@ -153,7 +162,7 @@ mod tests {
     #[test]
     fn a_mesh_that_works_is_found_to_work() {
         let mesh = json!({
-            "listen": "0.0.0.0:5000", "tls": true, "links": [{"peerId": "a"}, {"peerId": null}],
+            "listen": "0.0.0.0:5000", "tls": true, "links": [{"peerId": "a"}, {"peerId": null}, {"peerId": "a"}],
             "dialing": [{"url": "ws://a/", "connected": true, "error": null}],
             "bootstrap": {"url": "https://x/", "peers": 3, "fetchedAt": NOW - 120_000, "error": null, "clockAhead": -900},
             "counters": {"fromFuture": 0},
