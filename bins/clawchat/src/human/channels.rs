@@ -117,6 +117,34 @@ pub(crate) fn members(answer: &Value) -> String {
     columns(&rows)
 }
 
+/// The place in the mesh: neighbours, and how far they are ahead.
+pub(super) fn mesh_place(rows: &mut Vec<Vec<String>>, mesh: &Value) {
+    if let Some(error) = mesh.get("error").and_then(Value::as_str) {
+        rows.push(vec!["Mesh".to_owned(), format!("off: {}", clean(error))]);
+        return;
+    }
+    let Some(own) = mesh.get("peerId").and_then(Value::as_str) else {
+        return;
+    };
+    rows.push(vec!["Mesh".to_owned(), clean(own).into_owned()]);
+    if let Some(address) = mesh.get("listen").and_then(Value::as_str) {
+        let scheme = if mesh["tls"] == true { "wss" } else { "ws" };
+        rows.push(vec![
+            String::new(),
+            format!("listens at {scheme}://{}", clean(address)),
+        ]);
+    }
+    for link in list(mesh.get("links").unwrap_or(&Value::Null)) {
+        let behind = number(link, "behind").unwrap_or(0);
+        let state = if behind == 0 { "level" } else { "catching up" };
+        let peer = link.get("peerId").and_then(Value::as_str).unwrap_or("?");
+        rows.push(vec![
+            String::new(),
+            format!("{}  {}  {state}", clean(peer), clean(text(link, "address"))),
+        ]);
+    }
+}
+
 /// A file just written.
 pub(crate) fn saved(answer: &Value) -> String {
     let size = answer.get("size").and_then(Value::as_u64).unwrap_or(0);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::channels::mesh_place;
 use super::{clean, clock, columns, date_time, indented, quoted};
 
 /// What a nickname-less or unknown thing is shown as.
@@ -258,7 +259,7 @@ pub(crate) fn daemon_status(answer: &Value) -> String {
         let label = if index == 0 { "Connected" } else { "" };
         rows.push(vec![label.to_owned(), shown(peer)]);
     }
-    mesh(&mut rows, answer.get("mesh").unwrap_or(&Value::Null));
+    mesh_place(&mut rows, answer.get("mesh").unwrap_or(&Value::Null));
     wakes(&mut rows, answer.get("wake").unwrap_or(&Value::Null));
     format!("The daemon is running.\n{}", columns(&rows))
 }
@@ -281,34 +282,6 @@ pub(crate) fn import_problems(answer: &Value) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// The place in the mesh: neighbours, and how far they are ahead.
-fn mesh(rows: &mut Vec<Vec<String>>, mesh: &Value) {
-    if let Some(error) = mesh.get("error").and_then(Value::as_str) {
-        rows.push(vec!["Mesh".to_owned(), format!("off: {}", clean(error))]);
-        return;
-    }
-    let Some(own) = mesh.get("peerId").and_then(Value::as_str) else {
-        return;
-    };
-    rows.push(vec!["Mesh".to_owned(), clean(own).into_owned()]);
-    if let Some(address) = mesh.get("listen").and_then(Value::as_str) {
-        let scheme = if mesh["tls"] == true { "wss" } else { "ws" };
-        rows.push(vec![
-            String::new(),
-            format!("listens at {scheme}://{}", clean(address)),
-        ]);
-    }
-    for link in list(mesh.get("links").unwrap_or(&Value::Null)) {
-        let behind = number(link, "behind").unwrap_or(0);
-        let state = if behind == 0 { "level" } else { "catching up" };
-        let peer = link.get("peerId").and_then(Value::as_str).unwrap_or("?");
-        rows.push(vec![
-            String::new(),
-            format!("{}  {}  {state}", clean(peer), text(link, "address")),
-        ]);
-    }
 }
 
 /// How waking agents goes, if anybody was to be woken.

@@ -1,6 +1,6 @@
 //! Several links with the same neighbour: one of them is fed and asked, the others wait in case it ends.
 //!
-//! A handshake proves nothing, so only a link whose carrier has proven the key ([`Origin::Key`]) can make others wait.
+//! A handshake proves nothing, so only a link whose carrier has proven the key ([`super::Origin::Key`]) can make others wait.
 //! Somebody else who shows that name then waits instead of the neighbour, who has its messages over the proven link.
 
 use clawchat_types::Moment;
