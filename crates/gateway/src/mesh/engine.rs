@@ -484,18 +484,20 @@ fn follow(channel: &ChannelId, followed: bool) -> LogWrite {
 /// Under which name it is noted how far the log of a neighbour is known. A name that is not proven counts only where it was
 /// shown: elsewhere it may be somebody else's.
 fn note_of(peer: &PeerName, origin: &Origin) -> Box<str> {
-    match origin {
-        Origin::Key(_) => peer.as_str().into(),
-        Origin::Place(place) => {
-            let mut hash = Sha256::new();
-            for part in [peer.as_str(), place] {
-                hash.update((part.len() as u64).to_be_bytes());
-                hash.update(part);
-            }
-            // Longer than the name of a key, so it is never taken for one.
-            format!("@{}", BASE64URL_NOPAD.encode(&hash.finalize())).into()
-        }
+    if origin.proves(peer) {
+        return peer.as_str().into();
     }
+    let (kind, place) = match origin {
+        Origin::Key(key) => ("key", PeerName::of_key(key).as_str().to_owned()),
+        Origin::Place(place) => ("place", place.to_string()),
+    };
+    let mut hash = Sha256::new();
+    for part in [peer.as_str(), kind, &place] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    // Longer than the name of a key, so it is never taken for one.
+    format!("@{}", BASE64URL_NOPAD.encode(&hash.finalize())).into()
 }
 
 fn not_published(error: PublishError) -> Failure {

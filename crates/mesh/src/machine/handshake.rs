@@ -88,7 +88,9 @@ impl Mesh {
             }
             return;
         }
-        if matches!(link.origin, Origin::Key(_)) && !link.origin.proves(&name) {
+        if let Origin::Key(proven) = &link.origin
+            && name.as_key().is_some_and(|named| named != *proven)
+        {
             self.refuse_impostor(id, now);
             return;
         }

@@ -32,7 +32,8 @@ pub enum Origin {
 
 impl Origin {
     /// Whether whoever is there is the one that has this name.
-    pub(super) fn proves(&self, name: &PeerName) -> bool {
+    #[must_use]
+    pub fn proves(&self, name: &PeerName) -> bool {
         match self {
             Self::Place(_) => false,
             Self::Key(key) => name.as_key() == Some(*key),
