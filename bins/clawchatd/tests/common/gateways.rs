@@ -3,11 +3,11 @@
 //! Shared by the tests of this program and by `cargo xtask`, which includes this file.
 #![allow(dead_code, reason = "each user needs another part of it")]
 
-use std::collections::hash_map::RandomState;
+#[path = "ports.rs"]
+mod ports;
+
 use std::fs::{self, File};
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -27,11 +27,6 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Lines of the log shown with an error.
 pub(crate) const LOG_LINES: usize = 8;
-/// Where ports are looked for: below those the system gives to outgoing connections, which could otherwise take
-/// the port of a gateway that is down for a moment.
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
-/// How many pairs of ports are tried.
-const PORT_ATTEMPTS: u16 = 200;
 /// Seals the keys in these homes.
 pub(crate) const PASSWORD: &str = "not a secret at all";
 
@@ -349,14 +344,5 @@ pub(crate) fn lines_of(stdout: Option<ChildStdout>) -> Receiver<String> {
 
 /// A port that is free for TCP and UDP, and the next one for TCP: what a gateway listens on.
 pub(crate) fn free_ports() -> Outcome<u16> {
-    let random = RandomState::new().build_hasher().finish();
-    let first = u16::try_from(random % u64::from(PORTS.end - PORTS.start)).unwrap_or_default();
-    let free = |port: &u16| {
-        let tcp = [*port, port + 1].map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
-        tcp.iter().all(Result::is_ok) && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok()
-    };
-    (0..PORT_ATTEMPTS)
-        .map(|step| PORTS.start + (first + 2 * step) % (PORTS.end - PORTS.start - 1))
-        .find(free)
-        .ok_or_else(|| "found no free pair of ports".to_owned())
+    ports::free_pair().ok_or_else(|| "found no free pair of ports".to_owned())
 }

@@ -7,9 +7,10 @@
 )]
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod ports;
+
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -77,7 +78,7 @@ impl Home {
         Self {
             folder,
             password_file,
-            port: free_port(),
+            port: ports::free_pair().expect("a free pair of ports"),
         }
     }
 
@@ -224,19 +225,4 @@ pub(crate) fn clawchat() -> &'static Path {
         }
         program
     })
-}
-
-/// A port that is free for TCP and UDP, and the next one for TCP.
-fn free_port() -> u16 {
-    let any = Ipv4Addr::UNSPECIFIED;
-    loop {
-        let first = TcpListener::bind((any, 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        let next = port.checked_add(1);
-        if UdpSocket::bind((any, port)).is_ok()
-            && next.is_some_and(|next| TcpListener::bind((any, next)).is_ok())
-        {
-            return port;
-        }
-    }
 }
