@@ -22,6 +22,10 @@ use crate::hosted::Hosted;
 const PAGE: usize = 256;
 /// Most bytes of JSON in one answer, with room for its frame.
 const MAX_ANSWER_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
+/// Most bytes of JSON that a list may hold while it lets others have their turn. Hundreds of requests of one connection
+/// may be begun before the first goes on, and what is not an answer yet is counted nowhere; a longer list is read to its
+/// end at once, which [`MAX_ANSWER_BYTES`] keeps short.
+const MAX_PAUSED_BYTES: usize = 64 * 1024;
 
 /// Which messages a caller wants to have.
 pub(super) struct Wanted {
@@ -106,7 +110,8 @@ impl Api {
                     return Ok(Value::Array(values.list));
                 }
             }
-            yield_now().await;
+            drop(page);
+            values.pause().await;
         }
         Ok(Value::Array(values.list))
     }
@@ -186,8 +191,8 @@ async fn collect(
                 });
             }
         }
-        // A long inbox is not to hold up everybody else.
-        yield_now().await;
+        drop(page);
+        values.pause().await;
     }
     Ok(Page {
         values: values.list,
@@ -222,6 +227,13 @@ impl Values {
 
     fn is_full(&self) -> bool {
         self.room() == 0
+    }
+
+    /// A long inbox with little in it that is wanted is not to hold up everybody else.
+    async fn pause(&self) {
+        if self.bytes <= MAX_PAUSED_BYTES {
+            yield_now().await;
+        }
     }
 
     /// Adds a value. Returns whether it was taken; not, once the limit or the size of an answer is reached.
