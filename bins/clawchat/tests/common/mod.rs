@@ -149,7 +149,7 @@ pub(crate) enum Answer {
     Line(Value),
     /// These lines, then the connection stays open until the other side leaves.
     Lines(Vec<Value>),
-    /// These lines, then the connection ends.
+    /// These lines, then the connection ends, and so did the daemon: nobody finds it any more who comes again.
     LinesThenEnd(Vec<Value>),
 }
 
@@ -168,10 +168,11 @@ impl FakeDaemon {
         let listener = UnixListener::bind(&socket).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (answer, log) = (Arc::new(answer), Arc::clone(&asked));
+        let path = socket.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                thread::spawn(move || serve(stream.unwrap(), &*answer, &log));
+                let (answer, log, path) = (Arc::clone(&answer), Arc::clone(&log), path.clone());
+                thread::spawn(move || serve(stream.unwrap(), &*answer, &log, &path));
             }
         });
         Self { socket, asked }
@@ -209,7 +210,12 @@ pub(crate) fn failed(code: &str, data: Value) -> Answer {
     )
 }
 
-fn serve(stream: UnixStream, answer: &(impl Fn(&Value) -> Answer + ?Sized), log: &Mutex<Vec<Value>>) {
+fn serve(
+    stream: UnixStream,
+    answer: &(impl Fn(&Value) -> Answer + ?Sized),
+    log: &Mutex<Vec<Value>>,
+    socket: &Path,
+) {
     let mut writer = stream.try_clone().unwrap();
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return };
@@ -221,6 +227,10 @@ fn serve(stream: UnixStream, answer: &(impl Fn(&Value) -> Answer + ?Sized), log:
             Answer::Lines(lines) => (lines, false),
             Answer::LinesThenEnd(lines) => (lines, true),
         };
+        if end {
+            // Before a line is seen: after that the test may put another daemon in this one's place.
+            let _ = fs::remove_file(socket);
+        }
         for mut line in lines {
             if let Some(id) = &id {
                 line["id"] = id.clone();
