@@ -48,25 +48,23 @@ fn a_wrong_password_is_refused_as_fast_as_a_right_one_is_taken_and_tells_nothing
     // The first start makes the stores.
     gateway.start().unwrap();
     gateway.stop().unwrap();
-    let begun = Instant::now();
-    gateway.start().unwrap();
-    let right = begun.elapsed();
-    gateway.stop().unwrap();
-
-    let before = contents(&gateway.home());
     let wrong = file(&gateway, "wrong", "this is not the password");
-    let attempt = || {
+    // Others use this machine too, so each refusal is compared with a start just before it, and the best of some counts.
+    let mut seen = Vec::new();
+    let (before, refused) = loop {
+        let begun = Instant::now();
+        gateway.start().unwrap();
+        let right = begun.elapsed();
+        gateway.stop().unwrap();
+        let before = contents(&gateway.home());
         let refused = refusal(&gateway, &mut gateway.command(&wrong));
         refused.expect(5, "wrong_password", &[gateway.principal()]);
-        refused
+        seen.push((right, refused.took));
+        if refused.took < right + Duration::from_secs(1) {
+            break (before, refused);
+        }
+        assert!(seen.len() < 5, "taken and refused after: {seen:?}");
     };
-    let refused = attempt();
-    // Others use this machine too: the best of three counts.
-    let fast = |took: Duration| took < right + Duration::from_secs(1);
-    assert!(
-        fast(refused.took) || fast(attempt().took) || fast(attempt().took),
-        "{refused:?}, but {right:?} with the right one"
-    );
 
     let sealed = fs::read(keystore(&gateway)).unwrap();
     // Salt, nonce, ciphertext, tag.
