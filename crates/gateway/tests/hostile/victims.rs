@@ -33,18 +33,9 @@ struct Victim {
 }
 
 impl Victim {
-    /// Listens at an address that the gateway would dial: on its own network if it has one, else on this machine.
+    /// Listens at an address that the gateway would dial.
     async fn near(caller: &Caller) -> Self {
-        let ours: Vec<Locator> =
-            serde_json::from_value(caller.ok(json!({ "cmd": "multiaddrs" })).await).unwrap();
-        let ip = ours
-            .iter()
-            .filter_map(|locator| match locator.ip() {
-                Some(std::net::IpAddr::V4(ip)) => Some(ip),
-                Some(std::net::IpAddr::V6(_)) | None => None,
-            })
-            .find(|ip| !ip.is_loopback() && !ip.is_link_local())
-            .unwrap_or(Ipv4Addr::LOCALHOST);
+        let ip = dialable(caller).await;
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = (ip, listener.local_addr().unwrap().port());
         let knocks = Arc::new(AtomicU64::new(0));
@@ -67,6 +58,19 @@ impl Victim {
             format!("/ip4/{ip}/tcp/{port}/p2p/{peer}"),
         ]
     }
+}
+
+/// An address of this machine that the gateway would dial if a stranger named it: on its own network if it has one, else
+/// the machine's own.
+pub(super) async fn dialable(caller: &Caller) -> Ipv4Addr {
+    let ours: Vec<Locator> = serde_json::from_value(caller.ok(json!({ "cmd": "multiaddrs" })).await).unwrap();
+    ours.iter()
+        .filter_map(|locator| match locator.ip() {
+            Some(std::net::IpAddr::V4(ip)) => Some(ip),
+            Some(std::net::IpAddr::V6(_)) | None => None,
+        })
+        .find(|ip| !ip.is_loopback() && !ip.is_link_local())
+        .unwrap_or(Ipv4Addr::LOCALHOST)
 }
 
 /// Answers every question with a card that leads to these addresses. The cards are real: of identities made up for it.
