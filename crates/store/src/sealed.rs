@@ -90,25 +90,28 @@ impl Keys {
 
     /// Opens a value that was sealed to this place.
     pub(crate) fn unseal(&self, place: &Place<'_>, value: &[u8]) -> Result<Vec<u8>, UnsealError> {
+        self.unseal_in(place, value.to_vec())
+    }
+
+    /// The same, in the memory it is in already.
+    pub(crate) fn unseal_in(&self, place: &Place<'_>, mut value: Vec<u8>) -> Result<Vec<u8>, UnsealError> {
         match value.first() {
             Some(&VALUE_VERSION) => {}
             Some(&newer) if newer > VALUE_VERSION => return Err(UnsealError::Newer(newer)),
             Some(_) | None => return Err(UnsealError::Broken),
         }
         let (nonce, rest) = value[1..]
-            .split_first_chunk::<NONCE_BYTES>()
+            .split_first_chunk_mut::<NONCE_BYTES>()
             .ok_or(UnsealError::Broken)?;
-        let (text, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(UnsealError::Broken)?;
-        let mut text = text.to_vec();
+        let (text, tag) = rest
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .ok_or(UnsealError::Broken)?;
         self.seal
-            .decrypt_inout_detached(
-                nonce.into(),
-                &place.associated(),
-                text.as_mut_slice().into(),
-                tag.into(),
-            )
+            .decrypt_inout_detached((&*nonce).into(), &place.associated(), text.into(), (&*tag).into())
             .map_err(|_| UnsealError::Broken)?;
-        Ok(text)
+        value.drain(..1 + NONCE_BYTES);
+        value.truncate(value.len() - TAG_BYTES);
+        Ok(value)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::engine::{Bytes, Engine, EngineError, Rows};
+use super::extents::{Extent, ExtentError, ExtentFile, Space};
 use super::high_water::HighWater;
 use super::layout::{Layout, PIECE_BYTES, Tree, piece};
 use super::meta::Meta;
@@ -26,6 +27,8 @@ pub(crate) struct Base {
     pub(crate) layout: &'static Layout,
     pub(crate) folder: PathBuf,
     pub(crate) engine: Engine,
+    /// What is too large for it, if the layout has such trees.
+    pub(crate) extents: Option<ExtentFile>,
     pub(crate) keys: Keys,
     /// What is durable. Reads show nothing beyond it.
     pub(crate) published: RwLock<Meta>,
@@ -39,6 +42,8 @@ pub(crate) struct Base {
 /// What only one writer at a time uses.
 pub(crate) struct Writer {
     pub(crate) high_water: HighWater,
+    /// Which slots of the extents are in use.
+    pub(crate) space: Space,
     /// Why writing stopped, if it did.
     pub(crate) failed: Option<String>,
 }
@@ -152,6 +157,38 @@ impl Base {
         })
     }
 
+    /// Where a value lies that is in an extent.
+    pub(crate) fn extent(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<Extent, StoreError> {
+        Extent::from_bytes(&self.unseal(tree, key, value)?)
+            .ok_or_else(|| self.damage(format!("a value in \"{}\" leads nowhere", tree.name())))
+    }
+
+    /// A value that is in an extent.
+    pub(crate) fn in_extent(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let extent = self.extent(tree, key, value)?;
+        let file = self.extents.as_ref();
+        let file = file.ok_or_else(|| self.failed("there are no extents"))?;
+        file.read(&self.keys, tree, key, &extent)
+            .map_err(|error| match error {
+                ExtentError::Damaged(what) => StoreError::Damaged(Damage {
+                    path: file.path().to_owned(),
+                    what,
+                }),
+                ExtentError::Failed(reason) => self.failed(reason),
+            })
+    }
+
+    /// A record that is in an extent.
+    pub(crate) fn record_in_extent<R: Record>(
+        &self,
+        tree: Tree,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<R, StoreError> {
+        let bytes = self.in_extent(tree, key, value)?;
+        self.decoded(tree, record::decode(&bytes))
+    }
+
     /// A small record.
     pub(crate) fn record<R: Record>(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<R, StoreError> {
         let bytes = self.unseal(tree, key, value)?;
@@ -169,29 +206,13 @@ impl Base {
 
     /// A record that may lie in pieces.
     pub(crate) fn large<R: Record>(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<R, StoreError> {
-        self.large_from(tree, key, value, |key| self.get(self.layout.pieces, key))
-    }
-
-    /// A record that may lie in pieces, which `piece_at` finds.
-    pub(crate) fn large_from<R: Record, B: AsRef<[u8]>>(
-        &self,
-        tree: Tree,
-        key: &[u8],
-        value: &[u8],
-        piece_at: impl Fn(&[u8]) -> Result<Option<B>, StoreError>,
-    ) -> Result<R, StoreError> {
         let head = self.head(tree, key, value)?;
         let mut bytes = head.start;
         for number in 0..head.pieces {
             let key = piece(tree, key, number);
-            let value = piece_at(&key)?;
+            let value = self.get(self.layout.pieces, &key)?;
             let value = value.ok_or_else(|| self.damage("a piece of a large message is missing"))?;
-            bytes.extend_from_slice(&self.unseal_with(
-                self.layout.pieces,
-                &key,
-                &head.nonce,
-                value.as_ref(),
-            )?);
+            bytes.extend_from_slice(&self.unseal_with(self.layout.pieces, &key, &head.nonce, &value)?);
         }
         if u64::try_from(bytes.len()) != Ok(head.length) {
             return Err(self.damage("a large message has the wrong length"));

@@ -234,6 +234,16 @@ impl From<sled::Error> for EngineError {
     }
 }
 
+impl From<io::Error> for EngineError {
+    fn from(error: io::Error) -> Self {
+        if is_full(&error) {
+            Self::Full
+        } else {
+            Self::Failed(error.to_string())
+        }
+    }
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

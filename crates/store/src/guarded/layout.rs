@@ -6,6 +6,8 @@ pub(crate) const FORMAT_FILE: &str = "format";
 pub(crate) const HIGH_WATER_FILE: &str = "high-water";
 /// Says that the store was closed in order, and what its files looked like then.
 pub(crate) const CLEAN_FILE: &str = "clean";
+/// What is too large for the engine. Only of layouts with [`Layout::extents`].
+pub(crate) const EXTENTS_FILE: &str = "extents";
 /// The engine's folder.
 pub(crate) const ENGINE_FOLDER: &str = "sled";
 /// The engine's main file, in its folder.
@@ -44,6 +46,8 @@ pub(crate) struct Layout {
     pub(crate) trees: &'static [Tree],
     /// Trees whose keys are the numbers 1, 2, 3… without gaps.
     pub(crate) numbered: &'static [Tree],
+    /// Trees whose values lie in file `extents`; the engine holds where.
+    pub(crate) extents: &'static [Tree],
     /// The tree for what does not fit into one value.
     pub(crate) pieces: Tree,
     /// What its keys are derived for.
@@ -69,6 +73,11 @@ impl Tree {
 impl Layout {
     pub(crate) fn meta(&self) -> Tree {
         self.trees.last().copied().unwrap_or(self.pieces)
+    }
+
+    /// Whether the values of a tree lie in file `extents`.
+    pub(crate) fn in_extents(&self, tree: Tree) -> bool {
+        self.extents.contains(&tree)
     }
 
     /// Trees that are counted and digested: all but `meta`.

@@ -5,6 +5,7 @@ mod base;
 mod batch;
 mod clean;
 mod engine;
+mod extents;
 mod files;
 mod format;
 mod high_water;
@@ -16,6 +17,7 @@ mod scan;
 pub(crate) use self::base::Base;
 pub(crate) use self::batch::Batch;
 pub(crate) use self::engine::Bytes;
+pub(crate) use self::extents::SLOT_BYTES;
 pub(crate) use self::layout::{Layout, Tree};
 
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use self::base::Writer;
+use self::batch::Written;
+use self::engine::EngineError;
 use crate::{OpenError, StoreError, StoreOptions};
 
 /// How much the engine may write for each byte given to it, while it rearranges its pages.
@@ -85,6 +89,7 @@ impl Guarded {
             layout: _,
             folder,
             engine,
+            extents: _,
             keys,
             published,
             begun: _,
@@ -140,6 +145,20 @@ impl Base {
         Ok(Turn { base: self, writer })
     }
 
+    /// Writes what the engine is about to be told of, durably.
+    fn write_extents(&self, values: &[(u32, Vec<u8>)]) -> Result<(), EngineError> {
+        let Some(file) = self.extents.as_ref().filter(|_| !values.is_empty()) else {
+            return Ok(());
+        };
+        let write = || {
+            for (slot, value) in values {
+                file.write(*slot, value)?;
+            }
+            file.sync()
+        };
+        write().map_err(EngineError::from)
+    }
+
     /// Waits until nobody writes.
     pub(crate) fn pause(&self) -> impl Sized + '_ {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,15 +170,20 @@ impl Turn<'_> {
     /// changes writes nothing.
     pub(crate) fn commit(mut self, batch: Batch<'_>, show: impl FnOnce()) -> Result<(), StoreError> {
         let base = self.base;
-        let Some((changes, meta)) = batch.finish()? else {
+        let Some(Written {
+            changes,
+            meta,
+            extents,
+        }) = batch.finish(&mut self.writer.space)?
+        else {
             show();
             return Ok(());
         };
         base.begun.store(meta.commit, Ordering::SeqCst);
         // From here on an error leaves open what is on disk, so it ends all writing.
         let written = base
-            .engine
-            .apply(&changes)
+            .write_extents(&extents.values)
+            .and_then(|()| base.engine.apply(&changes))
             .map_err(|error| error.to_string())
             .and_then(|()| {
                 let raised = self.writer.high_water.raise(&base.keys, &meta);
@@ -172,6 +196,7 @@ impl Turn<'_> {
         }
         show();
         *base.published.write().unwrap_or_else(PoisonError::into_inner) = meta;
+        extents.settle(&mut self.writer.space);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::base::{Base, Writer};
 use super::engine::{Changes, Engine, EngineError};
+use super::extents::ExtentFile;
 use super::files::{
     beside, copy_folder, io_error, is_vacant, list, make_folder, remove_folder, remove_unfinished,
     sync_folder, total_size,
@@ -49,8 +50,9 @@ pub(crate) fn open(
     check_settings(folder, &format)?;
     let mark = high_water::read(folder, &keys, layout.counted().len())?;
     let trusted = clean::holds(folder, &keys)?;
+    let extents = extents(layout, folder)?;
     if !trusted {
-        examine(layout, folder, &keys, &mark, options)?;
+        examine(layout, folder, &keys, &mark, extents.as_ref(), options)?;
     }
 
     clean::lift(folder)?;
@@ -65,16 +67,22 @@ pub(crate) fn open(
     let meta = scan::state(layout, &engine, &keys, &mark)
         .and_then(|meta| scan::ends(layout, &engine, &meta).map(|()| meta))
         .map_err(|error| verdict(folder, error))?;
+    let space = scan::space(layout, &engine, &keys).map_err(|error| verdict(folder, error))?;
+    if let Some(file) = &extents {
+        file.trim(&space).map_err(io_error(file.path(), "sync"))?;
+    }
     sync_folder(&engine_folder)?;
     Ok(Base {
         layout,
         folder: folder.to_owned(),
         engine,
+        extents,
         keys,
         begun: AtomicU64::new(meta.commit),
         published: RwLock::new(meta),
         writer: Mutex::new(Writer {
             high_water: HighWater::open(folder)?,
+            space,
             failed: None,
         }),
         lock,
@@ -116,6 +124,9 @@ fn create(layout: &Layout, folder: &Path, key: &[u8; 32], options: &StoreOptions
     })?;
 
     HighWater::create(&staging, &keys, &meta)?;
+    if !layout.extents.is_empty() {
+        ExtentFile::create(&staging)?;
+    }
     let format = Format {
         salt,
         key_check: *keys.check(),
@@ -203,12 +214,19 @@ fn hash_settings(folder: &Path) -> Result<[u8; 32], OpenError> {
     Ok(Sha256::digest(&bytes).into())
 }
 
+/// Opens file `extents`, if the layout has one.
+fn extents(layout: &Layout, folder: &Path) -> Result<Option<ExtentFile>, OpenError> {
+    let open = || ExtentFile::open(folder);
+    (!layout.extents.is_empty()).then(open).transpose()
+}
+
 /// Opens a copy of the database and looks whether everything acknowledged is in it.
 fn examine(
     layout: &Layout,
     folder: &Path,
     keys: &Keys,
     mark: &Mark,
+    extents: Option<&ExtentFile>,
     options: &StoreOptions,
 ) -> Result<(), OpenError> {
     let copy = beside(folder, CHECK_SUFFIX);
@@ -223,7 +241,7 @@ fn examine(
     let result = copy_folder(&source, &copy).and_then(|()| {
         let engine = Engine::open(layout, &copy, false).map_err(|error| verdict(folder, error))?;
         let sound = scan::state(layout, &engine, keys, mark)
-            .and_then(|meta| scan::everything(layout, &engine, &meta));
+            .and_then(|meta| scan::everything(layout, &engine, keys, extents, &meta));
         engine.close();
         sound.map_err(|error| verdict(folder, error))
     });

@@ -1,6 +1,7 @@
 //! Is everything there that was acknowledged?
 
 use super::engine::{Engine, EngineError};
+use super::extents::{Extent, ExtentError, ExtentFile, Space};
 use super::high_water::Mark;
 use super::layout::{Layout, META_KEY, Tree};
 use super::meta::Meta;
@@ -56,14 +57,48 @@ pub(crate) fn ends(layout: &Layout, engine: &Engine, meta: &Meta) -> Result<(), 
     Ok(())
 }
 
-/// Every key and every value: numbers without gaps, counts as noted, digest as noted.
-pub(crate) fn everything(layout: &Layout, engine: &Engine, meta: &Meta) -> Result<(), EngineError> {
+/// Which slots of file `extents` are in use. No two values share one.
+pub(crate) fn space(layout: &Layout, engine: &Engine, keys: &Keys) -> Result<Space, EngineError> {
+    let mut space = Space::default();
+    for tree in layout.extents.iter().copied() {
+        for row in engine.range(tree, &[], None)? {
+            let (key, value) = row?;
+            let extent = extent(keys, tree, &key, &value)?;
+            if !space.mark(extent.slot, extent.slots()) {
+                return Err(EngineError::Damaged(format!(
+                    "two values lie in slot {} of the extents",
+                    extent.slot
+                )));
+            }
+        }
+    }
+    Ok(space)
+}
+
+/// Every key and every value: numbers without gaps, counts as noted, digest as noted; what lies in extents is there.
+pub(crate) fn everything(
+    layout: &Layout,
+    engine: &Engine,
+    keys: &Keys,
+    extents: Option<&ExtentFile>,
+    meta: &Meta,
+) -> Result<(), EngineError> {
     let mut found = Meta::empty(layout);
     for tree in layout.counted().iter().copied() {
         let numbered = layout.numbered.contains(&tree);
         for row in engine.range(tree, &[], None)? {
             let (key, value) = row?;
             found.add(tree, &value);
+            if let Some(file) = extents.filter(|_| layout.in_extents(tree)) {
+                let extent = extent(keys, tree, &key, &value)?;
+                file.read(keys, tree, &key, &extent)
+                    .map_err(|error| match error {
+                        ExtentError::Damaged(what) => {
+                            EngineError::Damaged(format!("of file {}: {what}", file.path().display()))
+                        }
+                        ExtentError::Failed(reason) => EngineError::Failed(reason),
+                    })?;
+            }
             if numbered && key.as_ref() != found.count(tree).to_be_bytes() {
                 return Err(missing(tree, found.count(tree)));
             }
@@ -83,6 +118,19 @@ pub(crate) fn everything(layout: &Layout, engine: &Engine, meta: &Meta) -> Resul
         ));
     }
     Ok(())
+}
+
+/// Where a value lies.
+fn extent(keys: &Keys, tree: Tree, key: &[u8], value: &[u8]) -> Result<Extent, EngineError> {
+    let place = Place {
+        tree: tree.name(),
+        key,
+        context: &[],
+    };
+    let bytes = keys.unseal(&place, value).ok();
+    bytes
+        .and_then(|bytes| Extent::from_bytes(&bytes))
+        .ok_or_else(|| EngineError::Damaged(format!("a value in \"{}\" leads nowhere", tree.name())))
 }
 
 fn missing(tree: Tree, number: u64) -> EngineError {

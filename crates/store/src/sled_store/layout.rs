@@ -20,6 +20,7 @@ pub(crate) static LAYOUT: Layout = Layout {
         trees::META,
     ],
     numbered: &[trees::INBOX, trees::OUTBOX, trees::OUTBOX_STATE],
+    extents: &[],
     pieces: trees::PIECES,
     label: b"clawchat-store-v1 ",
     cache_bytes: 16 * 1024 * 1024,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clawchat_types::UnixMillis;
 
-use super::layout::{BLOCK_BYTES, channel_in, chunk_key, trees};
+use super::layout::{CHUNK_BYTES, channel_in, chunk_key, trees};
 use crate::StoreError;
 use crate::guarded::{Base, Batch};
 use crate::record::channel_v1::RunV1;
@@ -219,7 +219,7 @@ impl Run {
             places: run.places.clone(),
             ends: run.ends.clone(),
         };
-        batch.set_large(trees::RUNS, &number.to_be_bytes(), &record, true)?;
+        batch.set_record_in_extent(trees::RUNS, &number.to_be_bytes(), &record)?;
         Ok(run)
     }
 
@@ -235,16 +235,13 @@ impl Run {
     }
 
     /// Removes the run from the disk.
-    pub(crate) fn remove(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
-        let key = self.number.to_be_bytes();
-        batch.remove_pieces(trees::RUNS, &key)?;
-        batch.remove(trees::RUNS, &key)?;
+    pub(crate) fn remove(&self, batch: &mut Batch<'_>) {
+        batch.remove_in_extent(trees::RUNS, &self.number.to_be_bytes());
         for kind in [Kind::Id, Kind::Place] {
             for (number, _) in (0..).zip(self.fences(kind)) {
-                batch.remove(trees::INDEX, &chunk_key(self.number, kind.code(), number))?;
+                batch.remove_in_extent(trees::INDEX, &chunk_key(self.number, kind.code(), number));
             }
         }
-        Ok(())
     }
 
     /// The first keys of the chunks.
@@ -278,7 +275,7 @@ impl Run {
         let key = chunk_key(self.number, kind.code(), number);
         let value = base.get(trees::INDEX, &key)?;
         let value = value.ok_or_else(|| base.damage("a part of the index is missing"))?;
-        let bytes = base.unseal(trees::INDEX, &key, &value)?;
+        let bytes = base.in_extent(trees::INDEX, &key, &value)?;
         decode_rows(&bytes).ok_or_else(|| base.damage("a part of the index cannot be decoded"))
     }
 
@@ -322,16 +319,14 @@ fn write_chunks(
     rows: &Rows,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut fences: Vec<Vec<u8>> = Vec::new();
-    let mut chunk = Vec::with_capacity(BLOCK_BYTES);
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     let mut write = |chunk: &mut Vec<u8>, number: usize| {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let key = chunk_key(run, kind.code(), number);
-        batch.set(trees::INDEX, &key, &[chunk], true)?;
-        chunk.clear();
-        Ok::<_, StoreError>(())
+        batch.set_in_extent(trees::INDEX, &key, std::mem::take(chunk))
     };
     for (key, value) in rows {
-        if !chunk.is_empty() && chunk.len() + key.len() + 9 > BLOCK_BYTES {
+        if !chunk.is_empty() && chunk.len() + key.len() + 9 > CHUNK_BYTES {
             write(&mut chunk, fences.len() - 1)?;
         }
         if chunk.is_empty() {

@@ -1,10 +1,13 @@
 //! Which trees the log has, and the shape of their keys.
 
-use crate::guarded::{Layout, Tree};
+use crate::guarded::{Layout, SLOT_BYTES, Tree};
 
-/// Longest block of entries and longest chunk of the index, in bytes, unless a single entry is longer. The engine keeps
-/// at least 256 pages of 8 to 20 values in memory, so the size of a value is what its memory comes to.
-pub(crate) const BLOCK_BYTES: usize = 3 * 1024;
+/// Bytes of a slot that a value's seal and what a record begins with may take. More than they do.
+const SLOT_OVERHEAD: usize = 64;
+/// Longest block of entries, in bytes, unless a single entry is longer: four slots.
+pub(crate) const BLOCK_BYTES: usize = 4 * SLOT_BYTES - SLOT_OVERHEAD;
+/// Longest chunk of the index, in bytes: one slot.
+pub(crate) const CHUNK_BYTES: usize = SLOT_BYTES - SLOT_OVERHEAD;
 
 /// The log of channels.
 pub(crate) static LAYOUT: Layout = Layout {
@@ -21,6 +24,7 @@ pub(crate) static LAYOUT: Layout = Layout {
         trees::META,
     ],
     numbered: &[],
+    extents: &[trees::BLOCKS, trees::INDEX, trees::RUNS],
     pieces: trees::PIECES,
     label: b"clawchat-channels-v1 ",
     cache_bytes: 4 * 1024 * 1024,

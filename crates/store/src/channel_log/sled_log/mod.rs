@@ -275,7 +275,7 @@ fn load(base: &Base) -> Result<(State, Desk), StoreError> {
     for row in base.range(trees::RUNS, &[], None)? {
         let (key, value) = row.map_err(|error| base.engine_error(error))?;
         let number = arrival_in(&key).ok_or_else(|| base.damage("a run has no number"))?;
-        let record: RunV1 = base.large(trees::RUNS, &key, &value)?;
+        let record: RunV1 = base.record_in_extent(trees::RUNS, &key, &value)?;
         state.index.runs.push(Arc::new(Run::from_record(number, record)));
     }
     let State { table, index } = &mut state;

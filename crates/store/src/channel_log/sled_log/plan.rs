@@ -224,7 +224,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             received_at: old.received_at,
             ..record(entry)
         };
-        self.set_block(channel.number, first, entries, false)?;
+        self.set_block(channel.number, first, entries)?;
         self.batch
             .set(trees::REPLACED, &place(channel.number, arrival), &[], false)?;
         self.desk.table.change(&name, |channel| {
@@ -249,18 +249,17 @@ impl<'a, 'b> Plan<'a, 'b> {
                 (begin, block) = self.block_at(channel, tail)?;
             }
             let mut length: usize = block.iter().map(length_of).sum();
-            let mut fresh = block.is_empty();
             for entry in entries {
                 let more = length_of(&entry);
                 if !block.is_empty() && length + more > BLOCK_BYTES {
                     let count = u64::try_from(block.len()).unwrap_or(u64::MAX);
-                    self.set_block(channel, begin, std::mem::take(&mut block), fresh)?;
-                    (begin, length, fresh) = (begin + count, 0, true);
+                    self.set_block(channel, begin, std::mem::take(&mut block))?;
+                    (begin, length) = (begin + count, 0);
                 }
                 length += more;
                 block.push(entry);
             }
-            self.set_block(channel, begin, block, fresh)?;
+            self.set_block(channel, begin, block)?;
             self.desk.tails.insert(channel, (begin, length));
         }
         Ok(())
@@ -277,14 +276,11 @@ impl<'a, 'b> Plan<'a, 'b> {
         let Some(first) = rows.and_then(|(key, _)| arrival_in(&key)) else {
             return Ok(None);
         };
-        if self
-            .batch
-            .current(trees::BLOCKS, &place(channel, first))?
-            .is_none()
-        {
+        let key = place(channel, first);
+        let block: Option<BlockV1> = self.batch.current_record_in_extent(trees::BLOCKS, &key)?;
+        let Some(BlockV1 { entries }) = block else {
             return Ok(None);
-        }
-        let (_, entries) = self.block_at(channel, first)?;
+        };
         let end = first + u64::try_from(entries.len()).unwrap_or(u64::MAX);
         let length = entries.iter().map(length_of).sum();
         Ok((end == next && length <= LONG_BLOCK_BYTES).then_some((first, length)))
@@ -304,7 +300,7 @@ impl<'a, 'b> Plan<'a, 'b> {
 
     fn block_at(&self, channel: u32, first: u64) -> Result<(u64, Vec<EntryV1>), StoreError> {
         let key = place(channel, first);
-        let block: Option<BlockV1> = self.batch.current_large(trees::BLOCKS, &key)?;
+        let block: Option<BlockV1> = self.batch.current_record_in_extent(trees::BLOCKS, &key)?;
         let block = block.ok_or_else(|| {
             self.base
                 .damage(format!("arrival {first} of a channel is missing"))
@@ -312,27 +308,16 @@ impl<'a, 'b> Plan<'a, 'b> {
         Ok((first, block.entries))
     }
 
-    fn set_block(
-        &mut self,
-        channel: u32,
-        first: u64,
-        entries: Vec<EntryV1>,
-        fresh: bool,
-    ) -> Result<(), StoreError> {
+    fn set_block(&mut self, channel: u32, first: u64, entries: Vec<EntryV1>) -> Result<(), StoreError> {
         let key = place(channel, first);
         // It may be the one that entries are being dropped from.
         self.heads.remove(&channel);
-        if !fresh {
-            self.batch.remove_pieces(trees::BLOCKS, &key)?;
-        }
         self.batch
-            .set_large(trees::BLOCKS, &key, &BlockV1 { entries }, fresh)
+            .set_record_in_extent(trees::BLOCKS, &key, &BlockV1 { entries })
     }
 
-    fn remove_block(&mut self, channel: u32, first: u64) -> Result<(), StoreError> {
-        let key = place(channel, first);
-        self.batch.remove_pieces(trees::BLOCKS, &key)?;
-        self.batch.remove(trees::BLOCKS, &key)?;
+    fn remove_block(&mut self, channel: u32, first: u64) {
+        self.batch.remove_in_extent(trees::BLOCKS, &place(channel, first));
         if self
             .desk
             .tails
@@ -341,7 +326,6 @@ impl<'a, 'b> Plan<'a, 'b> {
         {
             self.desk.tails.remove(&channel);
         }
-        Ok(())
     }
 
     /// Removes some blocks of forgotten channels.
@@ -359,7 +343,7 @@ impl<'a, 'b> Plan<'a, 'b> {
                     Some(row) => {
                         let (key, _) = row.map_err(|error| self.base.engine_error(error))?;
                         let Some(first) = arrival_in(&key) else { break };
-                        self.remove_block(channel, first)?;
+                        self.remove_block(channel, first);
                         left -= 1;
                     }
                     None => done = true,
@@ -415,7 +399,7 @@ impl<'a, 'b> Plan<'a, 'b> {
                     }
                 }
             }
-            oldest.remove(&mut self.batch)?;
+            oldest.remove(&mut self.batch);
             folded = 1;
         }
         let number = runs.last().map_or(1, |run| run.number + 1);
@@ -486,7 +470,7 @@ impl Shelves for Plan<'_, '_> {
         let met = left.pop_front().ok_or_else(missing)?;
         let mut next_received_at = left.front().map(|next| next.received_at);
         if left.is_empty() {
-            self.remove_block(number, key)?;
+            self.remove_block(number, key);
             if channel.count > 1 {
                 let head = self.head(number, channel.first + 1)?;
                 next_received_at = head.1.front().map(|next| next.received_at);

@@ -134,7 +134,7 @@ fn block_key(base: &Base, channel: u32, arrival: u64) -> Result<u64, StoreError>
 
 /// The entries of a block.
 pub(crate) fn block(base: &Base, key: &[u8], value: &[u8]) -> Result<Vec<EntryV1>, StoreError> {
-    let block: BlockV1 = base.large(trees::BLOCKS, key, value)?;
+    let block: BlockV1 = base.record_in_extent(trees::BLOCKS, key, value)?;
     Ok(block.entries)
 }
 
