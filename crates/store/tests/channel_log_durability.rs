@@ -146,7 +146,7 @@ fn a_file_cut_at_its_end_is_whole_or_refused() {
     let folder = scratch();
     let (place, whole) = filled(folder.path(), 120, true);
     for cut in [1, 8, 64, 511, 2047, 4096, 100_000] {
-        for file in ["sled/db", "high-water", "format", "sled/conf"] {
+        for file in ["sled/db", "extents", "high-water", "format", "sled/conf"] {
             let trial = folder.path().join(format!("cut-{cut}")).join("log");
             copy(&place, &trial);
             let path = trial.join(file);
@@ -155,7 +155,7 @@ fn a_file_cut_at_its_end_is_whole_or_refused() {
             opened.set_len(length.saturating_sub(cut)).unwrap();
             let was_refused = verdict(&trial, &whole, &format!("{file} cut by {cut}"));
             assert!(
-                was_refused || file == "sled/db",
+                was_refused || file == "sled/db" || file == "extents",
                 "{file} cut by {cut} was not noticed"
             );
             std::fs::remove_dir_all(trial.parent().unwrap()).unwrap();
@@ -173,8 +173,12 @@ fn flipped_bytes_are_harmless_or_refused() {
         let name = path.strip_prefix(&place).unwrap();
         let bytes = std::fs::read(path).unwrap();
         let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
-        // The database gets most of them; every file is hit from its beginning to its end.
-        let flips = if name == Path::new("sled/db") { 40 } else { 6 };
+        // The database and what is too large for it get most of them; every file is hit from its beginning to its end.
+        let flips = if ["sled/db", "extents"].map(Path::new).contains(&name) {
+            40
+        } else {
+            6
+        };
         for flip in 0..flips {
             let at = flip * used / flips + flip % 5;
             if at >= bytes.len() {
@@ -200,7 +204,7 @@ fn flipped_bytes_are_harmless_or_refused() {
 fn missing_files_are_damage_and_never_a_new_log() {
     let folder = scratch();
     let (place, whole) = filled(folder.path(), 30, true);
-    for name in ["format", "high-water", "sled/db", "sled/conf"] {
+    for name in ["format", "high-water", "extents", "sled/db", "sled/conf"] {
         let trial = folder.path().join("missing").join("log");
         copy(&place, &trial);
         std::fs::remove_file(trial.join(name)).unwrap();

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::engine::{Bytes, Engine, EngineError, Rows};
-use super::extents::{Extent, ExtentError, ExtentFile, Space};
+use super::extents::{Extent, ExtentFile, Space};
 use super::high_water::HighWater;
-use super::layout::{Layout, PIECE_BYTES, Tree, piece};
+use super::layout::{EXTENTS_FILE, Layout, PIECE_BYTES, Tree, piece};
 use super::meta::Meta;
 use crate::record::{self, Record, RecordError};
 use crate::sealed::{Keys, NONCE_BYTES, Place, UnsealError};
@@ -92,6 +92,10 @@ impl Base {
     pub(crate) fn engine_error(&self, error: EngineError) -> StoreError {
         match error {
             EngineError::Damaged(what) => self.damage(what),
+            EngineError::Extents(what) => StoreError::Damaged(Damage {
+                path: self.folder.join(EXTENTS_FILE),
+                what,
+            }),
             EngineError::Snapshot => self.damage(error.to_string()),
             EngineError::Full => self.failed("the disk is full"),
             EngineError::Failed(reason) => self.failed(reason),
@@ -169,13 +173,7 @@ impl Base {
         let file = self.extents.as_ref();
         let file = file.ok_or_else(|| self.failed("there are no extents"))?;
         file.read(&self.keys, tree, key, &extent)
-            .map_err(|error| match error {
-                ExtentError::Damaged(what) => StoreError::Damaged(Damage {
-                    path: file.path().to_owned(),
-                    what,
-                }),
-                ExtentError::Failed(reason) => self.failed(reason),
-            })
+            .map_err(|error| self.engine_error(error.into()))
     }
 
     /// A record that is in an extent.

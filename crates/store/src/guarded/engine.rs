@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
+use super::extents::ExtentError;
 use super::layout::{ENGINE_FILE, Layout, SEGMENT_BYTES, Tree};
 use crate::guard::quietly;
 
@@ -33,6 +34,9 @@ pub(crate) enum EngineError {
     /// Its snapshot, a file of its own, cannot be read.
     #[error("the engine cannot read its snapshot")]
     Snapshot,
+    /// Values too large for it are not what was written.
+    #[error("{0}")]
+    Extents(String),
     /// The disk is full.
     #[error("the disk is full")]
     Full,
@@ -230,6 +234,15 @@ impl From<sled::Error> for EngineError {
             sled::Error::CollectionNotFound(_)
             | sled::Error::Unsupported(_)
             | sled::Error::ReportableBug(_) => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<ExtentError> for EngineError {
+    fn from(error: ExtentError) -> Self {
+        match error {
+            ExtentError::Damaged(what) => Self::Extents(what),
+            ExtentError::Failed(reason) => Self::Failed(reason),
         }
     }
 }

@@ -23,8 +23,8 @@ use super::files::{
 use super::format::{Format, damage};
 use super::high_water::{self, HighWater, Mark};
 use super::layout::{
-    CHECK_SUFFIX, CREATING_SUFFIX, ENGINE_FILE, ENGINE_FOLDER, ENGINE_SETTINGS, FORMAT_FILE, Layout,
-    META_KEY, SNAPSHOT_PREFIX,
+    CHECK_SUFFIX, CREATING_SUFFIX, ENGINE_FILE, ENGINE_FOLDER, ENGINE_SETTINGS, EXTENTS_FILE, FORMAT_FILE,
+    Layout, META_KEY, SNAPSHOT_PREFIX,
 };
 use super::meta::Meta;
 use super::{clean, scan};
@@ -118,7 +118,10 @@ fn create(layout: &Layout, folder: &Path, key: &[u8; 32], options: &StoreOptions
     nonce.copy_from_slice(&random[16..]);
     fill(layout, &engine_folder, &keys, &meta, &nonce).map_err(|error| match error {
         EngineError::Full => full(folder, options, NEW_STORE_BYTES),
-        EngineError::Damaged(_) | EngineError::Snapshot | EngineError::Failed(_) => {
+        EngineError::Damaged(_)
+        | EngineError::Extents(_)
+        | EngineError::Snapshot
+        | EngineError::Failed(_) => {
             io_error(&engine_folder, "make the database")(io::Error::other(error.to_string()))
         }
     })?;
@@ -253,6 +256,7 @@ fn verdict(folder: &Path, error: EngineError) -> OpenError {
     let path = folder.join(ENGINE_FOLDER).join(ENGINE_FILE);
     match error {
         EngineError::Damaged(what) => damage(&path, what),
+        EngineError::Extents(what) => damage(&folder.join(EXTENTS_FILE), what),
         EngineError::Snapshot => damage(&snapshot(folder).unwrap_or(path), error.to_string()),
         EngineError::Full => OpenError::Io {
             path,

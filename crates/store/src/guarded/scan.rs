@@ -1,7 +1,7 @@
 //! Is everything there that was acknowledged?
 
 use super::engine::{Engine, EngineError};
-use super::extents::{Extent, ExtentError, ExtentFile, Space};
+use super::extents::{Extent, ExtentFile, Space};
 use super::high_water::Mark;
 use super::layout::{Layout, META_KEY, Tree};
 use super::meta::Meta;
@@ -91,13 +91,7 @@ pub(crate) fn everything(
             found.add(tree, &value);
             if let Some(file) = extents.filter(|_| layout.in_extents(tree)) {
                 let extent = extent(keys, tree, &key, &value)?;
-                file.read(keys, tree, &key, &extent)
-                    .map_err(|error| match error {
-                        ExtentError::Damaged(what) => {
-                            EngineError::Damaged(format!("of file {}: {what}", file.path().display()))
-                        }
-                        ExtentError::Failed(reason) => EngineError::Failed(reason),
-                    })?;
+                file.read(keys, tree, &key, &extent)?;
             }
             if numbered && key.as_ref() != found.count(tree).to_be_bytes() {
                 return Err(missing(tree, found.count(tree)));

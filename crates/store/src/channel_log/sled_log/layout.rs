@@ -50,7 +50,7 @@ pub(crate) mod trees {
     pub(crate) const KEYS: Tree = Tree::new(6, "keys");
     /// number → hidden id, in the order in which keys were seen.
     pub(crate) const KEY_ORDER: Tree = Tree::new(7, "key_order");
-    /// tree number, key there, piece number → piece of a large record.
+    /// tree number, key there, piece number → piece of a large record. No record of the log is large: what is lies in extents.
     pub(crate) const PIECES: Tree = Tree::new(8, "pieces");
     /// one key → counts and digest of everything else.
     pub(crate) const META: Tree = Tree::new(9, "meta");

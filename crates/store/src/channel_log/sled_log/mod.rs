@@ -1,7 +1,8 @@
 //! The channel log on disk. The format is described in `spec/store.md`.
 //!
-//! Entries lie in blocks of a few kilobytes, in the order of arrival. A commit of many entries so costs the engine
-//! a few values and no access at random places; see `index` for how they are found again.
+//! Entries lie in blocks of up to 16 KiB, in the order of arrival. A commit of many entries so costs a few values and no
+//! access at random places; see `index` for how they are found again. Blocks and index lie beside the engine, in a file of
+//! their own: the engine would keep whole pages of them in memory, and take longer for those it does not have there.
 
 mod index;
 mod layout;
