@@ -16,8 +16,8 @@ use crate::{ChannelId, PeerName};
 const BATCH_MESSAGES: usize = 1024;
 /// Bytes of text in one batch, if it is more than one message.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Messages that wait before no link is read from any more.
-const MAX_WAITING_MESSAGES: usize = 8192;
+/// Messages that wait before no link is read from any more: the batch at the log and two more.
+const MAX_WAITING_MESSAGES: usize = 3 * BATCH_MESSAGES;
 /// Bytes of text that wait before no link is read from any more.
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 /// Verified copies held for neighbours that come back.

@@ -6,12 +6,13 @@
 //! disk at a random place, however many there are. Rows of entries that were dropped stay until their run is the
 //! oldest and many are: then it is folded into the next one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clawchat_types::UnixMillis;
 
-use super::layout::{CHUNK_BYTES, channel_in, chunk_key, trees};
+use super::layout::{BLOCK_BYTES, channel_in, chunk_key, trees};
 use crate::StoreError;
 use crate::guarded::{Base, Batch};
 use crate::record::channel_v1::RunV1;
@@ -36,6 +37,9 @@ pub(crate) enum Kind {
 pub(crate) type Rows = BTreeMap<Box<[u8]>, u64>;
 /// One of them.
 pub(crate) type Row = (Box<[u8]>, u64);
+
+/// The same, borrowed.
+pub(crate) type KeyValue<'a> = (&'a [u8], u64);
 
 /// Rows in memory.
 #[derive(Default)]
@@ -154,11 +158,29 @@ impl Recent {
         *old = value.max(*old);
     }
 
-    /// Leaves only rows that `alive` says lead somewhere.
-    pub(crate) fn retain(&mut self, alive: impl Fn(u32, u64) -> bool) {
-        for rows in [&mut self.ids, &mut self.places] {
-            rows.retain(|key, value| is_alive(key, *value, &alive));
-        }
+    /// The rows here and those of another, in order, each once.
+    pub(crate) fn merged<'a>(
+        &'a self,
+        other: &'a Self,
+        kind: Kind,
+    ) -> impl Iterator<Item = KeyValue<'a>> + use<'a> {
+        let (mut left, mut right) = (
+            self.rows(kind).iter().peekable(),
+            other.rows(kind).iter().peekable(),
+        );
+        std::iter::from_fn(move || {
+            let order = match (left.peek(), right.peek()) {
+                (Some((left, _)), Some((right, _))) => left.cmp(right),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            let (key, value) = match order {
+                Ordering::Less => left.next()?,
+                Ordering::Greater => right.next()?,
+                Ordering::Equal => left.next()?.max(right.next()?),
+            };
+            Some((&**key, *value))
+        })
     }
 }
 
@@ -178,9 +200,15 @@ impl Index {
             if run.may_have(id)
                 && let Some(number) = run.chunk_of(Kind::Id, id)
             {
-                let rows = run.chunk(base, Kind::Id, number)?;
-                if let Ok(at) = rows.binary_search_by(|(key, _)| (**key).cmp(id)) {
-                    return Ok(rows.get(at).map(|(_, value)| Found::from_value(*value)));
+                let bytes = run.chunk_bytes(base, Kind::Id, number)?;
+                for row in rows(&bytes) {
+                    let (key, value) = row.ok_or_else(|| undecodable(base))?;
+                    if key >= id {
+                        if key == id {
+                            return Ok(Some(Found::from_value(value)));
+                        }
+                        break;
+                    }
                 }
             }
         }
@@ -195,9 +223,17 @@ impl Index {
 
 impl Run {
     /// Writes rows as a run.
-    pub(crate) fn write(batch: &mut Batch<'_>, number: u64, rows: &Recent) -> Result<Self, StoreError> {
-        let mut filter = vec![0; (rows.ids.len() * FILTER_BITS).div_ceil(8).max(8)];
-        for id in rows.ids.keys() {
+    pub(crate) fn write<'a, I>(
+        batch: &mut Batch<'_>,
+        number: u64,
+        rows: impl Fn(Kind) -> I,
+    ) -> Result<Self, StoreError>
+    where
+        I: Iterator<Item = KeyValue<'a>>,
+    {
+        let entries = rows(Kind::Id).count();
+        let mut filter = vec![0; (entries * FILTER_BITS).div_ceil(8).max(8)];
+        for (id, _) in rows(Kind::Id) {
             for (byte, bit) in probes(id, filter.len()) {
                 if let Some(byte) = filter.get_mut(byte) {
                     *byte |= bit;
@@ -206,11 +242,11 @@ impl Run {
         }
         let run = Self {
             number,
-            entries: u64::try_from(rows.ids.len()).unwrap_or(u64::MAX),
+            entries: u64::try_from(entries).unwrap_or(u64::MAX),
             filter,
-            ids: write_chunks(batch, number, Kind::Id, &rows.ids)?,
-            places: write_chunks(batch, number, Kind::Place, &rows.places)?,
-            ends: ends(&rows.places),
+            ids: write_chunks(batch, number, Kind::Id, rows(Kind::Id))?,
+            places: write_chunks(batch, number, Kind::Place, rows(Kind::Place))?,
+            ends: ends(rows(Kind::Place)),
         };
         let record = RunV1 {
             entries: run.entries,
@@ -271,12 +307,15 @@ impl Run {
 
     /// The rows of a chunk, in order.
     pub(crate) fn chunk(&self, base: &Base, kind: Kind, number: usize) -> Result<Vec<Row>, StoreError> {
+        decode_rows(&self.chunk_bytes(base, kind, number)?).ok_or_else(|| undecodable(base))
+    }
+
+    fn chunk_bytes(&self, base: &Base, kind: Kind, number: usize) -> Result<Vec<u8>, StoreError> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let key = chunk_key(self.number, kind.code(), number);
         let value = base.get(trees::INDEX, &key)?;
         let value = value.ok_or_else(|| base.damage("a part of the index is missing"))?;
-        let bytes = base.in_extent(trees::INDEX, &key, &value)?;
-        decode_rows(&bytes).ok_or_else(|| base.damage("a part of the index cannot be decoded"))
+        base.in_extent(trees::INDEX, &key, &value)
     }
 
     fn may_have(&self, id: &[u8]) -> bool {
@@ -300,11 +339,11 @@ fn probes(id: &[u8], bytes: usize) -> impl Iterator<Item = (usize, u8)> {
 }
 
 /// The last key of each channel.
-fn ends(rows: &Rows) -> Vec<Vec<u8>> {
+fn ends<'a>(rows: impl Iterator<Item = KeyValue<'a>>) -> Vec<Vec<u8>> {
     let mut ends: Vec<Vec<u8>> = Vec::new();
-    for key in rows.keys() {
+    for (key, _) in rows {
         match ends.last_mut() {
-            Some(end) if channel_in(end) == channel_in(key) => key.as_ref().clone_into(end),
+            Some(end) if channel_in(end) == channel_in(key) => key.clone_into(end),
             Some(_) | None => ends.push(key.to_vec()),
         }
     }
@@ -312,21 +351,25 @@ fn ends(rows: &Rows) -> Vec<Vec<u8>> {
 }
 
 /// Writes rows in chunks. Gives the first key of each.
-fn write_chunks(
+fn write_chunks<'a>(
     batch: &mut Batch<'_>,
     run: u64,
     kind: Kind,
-    rows: &Rows,
+    rows: impl Iterator<Item = KeyValue<'a>>,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut fences: Vec<Vec<u8>> = Vec::new();
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    let mut chunk = Vec::with_capacity(BLOCK_BYTES);
     let mut write = |chunk: &mut Vec<u8>, number: usize| {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let key = chunk_key(run, kind.code(), number);
-        batch.set_in_extent(trees::INDEX, &key, std::mem::take(chunk))
+        batch.set_in_extent(
+            trees::INDEX,
+            &key,
+            std::mem::replace(chunk, Vec::with_capacity(BLOCK_BYTES)),
+        )
     };
     for (key, value) in rows {
-        if !chunk.is_empty() && chunk.len() + key.len() + 9 > CHUNK_BYTES {
+        if !chunk.is_empty() && chunk.len() + key.len() + 9 > BLOCK_BYTES {
             write(&mut chunk, fences.len() - 1)?;
         }
         if chunk.is_empty() {
@@ -342,16 +385,34 @@ fn write_chunks(
     Ok(fences)
 }
 
+fn undecodable(base: &Base) -> StoreError {
+    base.damage("a part of the index cannot be decoded")
+}
+
 /// Rows as they stand in a chunk: length of the key, key, value.
-fn decode_rows(mut bytes: &[u8]) -> Option<Vec<Row>> {
-    let mut rows = Vec::with_capacity(bytes.len() / 32);
-    while let Some((length, rest)) = bytes.split_first() {
-        let (key, rest) = rest.split_at_checked(usize::from(*length))?;
-        let (value, rest) = rest.split_first_chunk::<8>()?;
-        rows.push((key.into(), u64::from_be_bytes(*value)));
-        bytes = rest;
-    }
-    Some(rows)
+fn decode_rows(bytes: &[u8]) -> Option<Vec<Row>> {
+    rows(bytes)
+        .map(|row| row.map(|(key, value)| (key.into(), value)))
+        .collect()
+}
+
+/// The same one after the other; nothing where they cannot be decoded, which is the end.
+fn rows(bytes: &[u8]) -> impl Iterator<Item = Option<KeyValue<'_>>> {
+    let mut rest = Some(bytes);
+    std::iter::from_fn(move || {
+        let bytes = rest.filter(|bytes| !bytes.is_empty())?;
+        let row = split_row(bytes);
+        rest = row.map(|(_, rest)| rest);
+        Some(row.map(|(row, _)| row))
+    })
+}
+
+/// The first row, and the bytes behind it.
+fn split_row(bytes: &[u8]) -> Option<(KeyValue<'_>, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (value, rest) = rest.split_first_chunk::<8>()?;
+    Some(((key, u64::from_be_bytes(*value)), rest))
 }
 
 #[cfg(test)]

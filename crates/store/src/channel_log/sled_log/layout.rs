@@ -4,10 +4,9 @@ use crate::guarded::{Layout, SLOT_BYTES, Tree};
 
 /// Bytes of a slot that a value's seal and what a record begins with may take. More than they do.
 const SLOT_OVERHEAD: usize = 64;
-/// Longest block of entries, in bytes, unless a single entry is longer: four slots.
+/// Longest block of entries and longest chunk of the index, in bytes, unless a single entry is longer: four slots. Shorter
+/// ones would take more memory, as the engine keeps in memory where most of them lie; longer ones more time to read.
 pub(crate) const BLOCK_BYTES: usize = 4 * SLOT_BYTES - SLOT_OVERHEAD;
-/// Longest chunk of the index, in bytes: one slot.
-pub(crate) const CHUNK_BYTES: usize = SLOT_BYTES - SLOT_OVERHEAD;
 
 /// The log of channels.
 pub(crate) static LAYOUT: Layout = Layout {

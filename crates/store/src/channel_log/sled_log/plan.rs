@@ -366,11 +366,6 @@ impl<'a, 'b> Plan<'a, 'b> {
     /// Writes everything recent as a run, together with what is alive in the oldest run when much is dead.
     fn write_run(&mut self, recent_entries: usize) -> Result<(Arc<Run>, usize), StoreError> {
         let mut rows = std::mem::take(&mut self.fresh);
-        for kind in [Kind::Id, Kind::Place] {
-            for (key, value) in self.state.index.recent.rows(kind) {
-                rows.merge(kind, key.clone(), *value);
-            }
-        }
         let ranges: HashMap<u32, (u64, u64)> = self
             .desk
             .table
@@ -382,7 +377,6 @@ impl<'a, 'b> Plan<'a, 'b> {
                 .get(&channel)
                 .is_some_and(|(first, last)| *first <= arrival && arrival <= *last)
         };
-        rows.retain(alive);
         let (runs, live) = (&self.state.index.runs, ranges.values());
         let live: u64 = live.map(|(first, last)| (last + 1).saturating_sub(*first)).sum();
         let spare = u64::try_from(recent_entries.saturating_mul(2)).unwrap_or(u64::MAX);
@@ -403,7 +397,11 @@ impl<'a, 'b> Plan<'a, 'b> {
             folded = 1;
         }
         let number = runs.last().map_or(1, |run| run.number + 1);
-        let run = Run::write(&mut self.batch, number, &rows)?;
+        let recent = &self.state.index.recent;
+        let run = Run::write(&mut self.batch, number, |kind| {
+            let rows = rows.merged(recent, kind);
+            rows.filter(|(key, value)| is_alive(key, *value, alive))
+        })?;
         for row in self.base.range(trees::REPLACED, &[], None)? {
             let (key, _) = row.map_err(|error| self.base.engine_error(error))?;
             self.batch.remove(trees::REPLACED, &key)?;
