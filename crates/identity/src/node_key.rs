@@ -1,10 +1,15 @@
 //! The node key: the Ed25519 key a gateway proves itself with on the wire.
 
+mod known;
+mod small_order;
+
 use std::fmt;
 
 use clawchat_types::NodeId;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _, VerifyingKey};
 use zeroize::Zeroizing;
+
+use self::known::KEYS;
 
 /// An Ed25519 key pair made from a 32-byte seed. Zeroized on drop; [`fmt::Debug`] shows the public half only.
 ///
@@ -71,9 +76,14 @@ pub fn verify_node_signature(
     message: &[u8],
     signature: &[u8; 64],
 ) -> Result<(), SignatureError> {
-    let key = VerifyingKey::from_bytes(signer.as_bytes()).map_err(|_| SignatureError)?;
-    key.verify_strict(message, &Signature::from_bytes(signature))
-        .map_err(|_| SignatureError)
+    let signature = Signature::from_bytes(signature);
+    // This and a key that is not weak are what `VerifyingKey::verify_strict` demands beside `verify`. It decompresses
+    // R for that, a tenth of the work; but `verify` takes R in no other bytes than those its point is compressed to.
+    if small_order::is_spelled_by(signature.r_bytes()) {
+        return Err(SignatureError);
+    }
+    let key = KEYS.find(signer).ok_or(SignatureError)?;
+    key.verify(message, &signature).map_err(|_| SignatureError)
 }
 
 /// The X25519 (Montgomery) form of a node id. `None` when the bytes are not a point on the curve, or one of
@@ -91,6 +101,12 @@ pub struct SignatureError;
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use curve25519_dalek::edwards::CompressedEdwardsY;
+    use curve25519_dalek::{EdwardsPoint, Scalar};
+    use proptest::prelude::*;
+    use sha2::{Digest as _, Sha512};
+
     use super::*;
 
     #[test]
@@ -114,6 +130,124 @@ mod tests {
             verify_node_signature(&other, &[0x72], &signature),
             Err(SignatureError)
         );
+    }
+
+    /// What [`verify_node_signature`] is held against.
+    fn strictly(signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
+        VerifyingKey::from_bytes(signer.as_bytes()).is_ok_and(|key| {
+            key.verify_strict(message, &Signature::from_bytes(signature))
+                .is_ok()
+        })
+    }
+
+    /// A signature without strictness: `R` is a point of small order, and the key is `a` times the base and such a
+    /// point. Gives the message for which it holds, with the signature.
+    fn forged(a: Scalar, key: EdwardsPoint, r: &CompressedEdwardsY) -> Option<([u8; 1], [u8; 64])> {
+        (0..=u8::MAX).find_map(|number| {
+            let mut hash = Sha512::new();
+            hash.update(r.as_bytes());
+            hash.update(key.compress().as_bytes());
+            hash.update([number]);
+            let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+            let s = k * a;
+            let expected = EdwardsPoint::mul_base(&s) - k * key;
+            (expected.compress() == *r).then(|| {
+                let mut signature = [0; 64];
+                signature[..32].copy_from_slice(r.as_bytes());
+                signature[32..].copy_from_slice(s.as_bytes());
+                ([number], signature)
+            })
+        })
+    }
+
+    #[test]
+    fn what_only_a_lenient_check_takes_is_refused() {
+        let a = Scalar::from_bytes_mod_order([5; 32]);
+        let mut lenient = 0;
+        for torsion in EIGHT_TORSION {
+            for (a, key) in [(a, EdwardsPoint::mul_base(&a) + torsion), (Scalar::ZERO, torsion)] {
+                let signer = NodeId::new(key.compress().to_bytes());
+                for r in EIGHT_TORSION {
+                    let Some((message, signature)) = forged(a, key, &r.compress()) else {
+                        continue;
+                    };
+                    let loose = VerifyingKey::from_bytes(signer.as_bytes()).unwrap();
+                    loose
+                        .verify(&message, &Signature::from_bytes(&signature))
+                        .unwrap();
+                    lenient += 1;
+                    assert!(!strictly(&signer, &message, &signature));
+                    assert_eq!(
+                        verify_node_signature(&signer, &message, &signature),
+                        Err(SignatureError)
+                    );
+                }
+            }
+        }
+        // Each key makes the multiples of its torsion: 1 + 2 + 4 + 4 + 4 * 8 of them, and there are two kinds.
+        assert_eq!(lenient, 2 * (1 + 2 + 2 * 4 + 4 * 8));
+    }
+
+    #[test]
+    fn a_key_of_mixed_order_is_taken_as_before() {
+        let a = Scalar::from_bytes_mod_order([5; 32]);
+        let nonce = Scalar::from_bytes_mod_order([6; 32]);
+        let mut held = 0;
+        for torsion in EIGHT_TORSION {
+            let key = EdwardsPoint::mul_base(&a) + torsion;
+            let r = EdwardsPoint::mul_base(&nonce) + torsion;
+            let signer = NodeId::new(key.compress().to_bytes());
+            for number in 0..32_u8 {
+                let mut hash = Sha512::new();
+                hash.update(r.compress().as_bytes());
+                hash.update(signer.as_bytes());
+                hash.update([number]);
+                let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+                let mut signature = [0; 64];
+                signature[..32].copy_from_slice(r.compress().as_bytes());
+                signature[32..].copy_from_slice((nonce + k * a).as_bytes());
+                let strict = strictly(&signer, &[number], &signature);
+                held += u32::from(strict);
+                assert_eq!(
+                    verify_node_signature(&signer, &[number], &signature).is_ok(),
+                    strict
+                );
+            }
+        }
+        assert!((32..8 * 32).contains(&held), "{held}");
+    }
+
+    proptest! {
+        #[test]
+        fn signatures_hold_as_strictly_as_the_library_can(
+            seed: [u8; 32],
+            message in prop::collection::vec(any::<u8>(), 0..100),
+            at in 0_usize..96,
+            flip: u8,
+        ) {
+            let key = NodeKey::from_seed(seed);
+            let mut signer = *key.node_id().as_bytes();
+            let mut signature = key.sign(&message);
+            match at.checked_sub(64) {
+                None => signature[at] ^= flip,
+                Some(at) => signer[at] ^= flip,
+            }
+            let signer = NodeId::new(signer);
+            // The second time the key is a known one.
+            for _ in 0..2 {
+                let held = verify_node_signature(&signer, &message, &signature).is_ok();
+                prop_assert_eq!(held, strictly(&signer, &message, &signature));
+                prop_assert_eq!(held, flip == 0);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_judged_as_the_library_judges_them(signer: [u8; 32], signature: [u8; 32], s: [u8; 32]) {
+            let signature: [u8; 64] = [signature, s].concat().try_into().unwrap();
+            let signer = NodeId::new(signer);
+            let held = verify_node_signature(&signer, b"x", &signature).is_ok();
+            prop_assert_eq!(held, strictly(&signer, b"x", &signature));
+        }
     }
 
     #[test]
