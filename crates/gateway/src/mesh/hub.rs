@@ -161,11 +161,29 @@ impl Hub {
         answered.await.map_err(|_| Failure::stopping())
     }
 
-    /// Memory for a frame of that many bytes, once there is some.
-    pub(super) async fn memory_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let units = (bytes / FRAMES_UNIT + 1).min(FRAMES_BYTES / FRAMES_UNIT);
-        let units = u32::try_from(units).ok()?;
-        Arc::clone(&self.memory).acquire_many_owned(units).await.ok()
+    /// [`Self::tell`] for at most [`INPUTS`] at once, in their order.
+    pub(super) async fn tell_all(&self, inputs: Vec<Input>) -> Result<(), Failure> {
+        let places = self.inputs.reserve_many(inputs.len()).await;
+        let places = places.map_err(|_| Failure::stopping())?;
+        for (place, input) in places.zip(inputs) {
+            place.send(input);
+        }
+        Ok(())
+    }
+
+    /// Memory for frames of those lengths, for each its own, once there is enough for all of them.
+    pub(super) async fn memory_for(
+        &self,
+        lengths: Vec<usize>,
+    ) -> Option<impl Iterator<Item = OwnedSemaphorePermit>> {
+        let units = |bytes: usize| bytes / FRAMES_UNIT + 1;
+        let all = lengths.iter().map(|bytes| units(*bytes)).sum::<usize>();
+        let all = u32::try_from(all.min(FRAMES_BYTES / FRAMES_UNIT)).ok()?;
+        let mut memory = Arc::clone(&self.memory).acquire_many_owned(all).await.ok()?;
+        Some(lengths.into_iter().map_while(move |bytes| {
+            let units = units(bytes).min(memory.num_permits());
+            memory.split(units)
+        }))
     }
 
     /// The key an opaque name was first seen with.
@@ -210,5 +228,46 @@ impl Hub {
 
     fn news(&self) -> MutexGuard<'_, HashMap<ChannelId, watch::Sender<u64>>> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clawchat_mesh::receive;
+    use clawchat_store::{LogQuota, MemoryChannelLog};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_handed_over_together_keep_their_order_and_give_back_their_memory_one_by_one() {
+        let log = Arc::new(MemoryChannelLog::new(LogQuota::default()));
+        let log = ChannelLogHandle::start(log).unwrap();
+        let limits = FrameLimits::default();
+        let (hub, mut inputs) = Hub::new("us".parse().unwrap(), log, limits);
+        let free = || hub.memory.available_permits();
+        let all = free();
+        let lengths = vec![0, 5000, 1];
+        let memory = hub.memory_for(lengths.clone()).await.unwrap();
+        let frames: Vec<Input> = memory
+            .zip(lengths)
+            .map(|(memory, length)| Input::Frame {
+                link: LinkId(1),
+                frame: receive(&vec![b' '; length], &limits, &|_| None, hub.now().wall),
+                _memory: memory,
+            })
+            .collect();
+        assert_eq!((frames.len(), free()), (3, all - 7));
+        hub.tell_all(frames).await.unwrap();
+        for (length, left) in [(0, 6), (5000, 1), (1, 0)] {
+            let Some(Input::Frame { frame, _memory, .. }) = inputs.recv().await else {
+                panic!("no frame of {length} bytes");
+            };
+            assert_eq!(frame.bytes(), length);
+            drop(_memory);
+            assert_eq!(free(), all - left);
+        }
+        drop(inputs);
+        let more = Input::Closed { link: LinkId(1) };
+        assert!(hub.tell_all(vec![more]).await.is_err());
     }
 }

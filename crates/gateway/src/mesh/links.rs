@@ -204,6 +204,10 @@ impl FrameReader for Reader {
         self.0.next().await.map(Frame)
     }
 
+    fn try_next(&mut self) -> Option<Frame> {
+        self.0.try_next().map(Frame)
+    }
+
     fn admit_long_frames(&mut self) {
         self.0.admit_long_messages();
     }

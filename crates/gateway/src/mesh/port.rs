@@ -18,6 +18,11 @@ const WRITE_TOGETHER: usize = 128;
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Frames longer than this are checked on a thread of their own, in bytes: they may hold hundreds of signatures.
 const LONG_FRAME: usize = 8 * 1024;
+/// Frames checked and handed to the engine together, if they are there already. Verifying their signatures takes a
+/// millisecond.
+const READ_TOGETHER: usize = 32;
+/// Bytes of frames above which no other is added to them.
+const READ_TOGETHER_BYTES: usize = 16 * 1024;
 
 /// The reading end of what carries a link.
 pub(crate) trait FrameReader: Send {
@@ -25,6 +30,8 @@ pub(crate) trait FrameReader: Send {
     type Frame: AsRef<[u8]> + Send + 'static;
     /// The next frame; `None` when there is none any more, for whatever reason.
     fn next(&mut self) -> impl Future<Output = Option<Self::Frame>> + Send;
+    /// The next frame if it is here already, and does not have to wait for a place.
+    fn try_next(&mut self) -> Option<Self::Frame>;
     /// The first frame has come: from now on they may be longer.
     fn admit_long_frames(&mut self);
 }
@@ -91,25 +98,44 @@ async fn read<R: FrameReader>(
             // The engine has closed it: what was sent before is still written.
             std::future::pending::<()>().await;
         }
-        let Some(frame) = reader.next().await else {
+        let Some(first) = reader.next().await else {
             return;
         };
         reader.admit_long_frames();
-        let Some(memory) = hub.memory_for(frame.as_ref().len()).await else {
+        let frames = here(reader, first);
+        let lengths = frames.iter().map(|frame| frame.as_ref().len()).collect();
+        let Some(memory) = hub.memory_for(lengths).await else {
             return;
         };
-        let Some(frame) = check(hub, frame).await else {
-            return;
-        };
-        let input = Input::Frame {
-            link,
-            frame,
-            _memory: memory,
-        };
-        if hub.tell(input).await.is_err() {
+        let mut inputs = Vec::with_capacity(frames.len());
+        for (frame, memory) in frames.into_iter().zip(memory) {
+            let Some(frame) = check(hub, frame).await else {
+                return;
+            };
+            inputs.push(Input::Frame {
+                link,
+                frame,
+                _memory: memory,
+            });
+        }
+        if hub.tell_all(inputs).await.is_err() {
             return;
         }
     }
+}
+
+/// A frame, and those behind it that are here already.
+fn here<R: FrameReader>(reader: &mut R, first: R::Frame) -> Vec<R::Frame> {
+    let mut bytes = first.as_ref().len();
+    let mut frames = vec![first];
+    while frames.len() < READ_TOGETHER
+        && bytes < READ_TOGETHER_BYTES
+        && let Some(next) = reader.try_next()
+    {
+        bytes += next.as_ref().len();
+        frames.push(next);
+    }
+    frames
 }
 
 async fn check<F: AsRef<[u8]> + Send + 'static>(hub: &Arc<Hub>, frame: F) -> Option<Received> {
@@ -143,4 +169,42 @@ async fn write<W: FrameWriter>(hub: &Hub, link: LinkId, writer: &mut W, mut text
 async fn overdue(mut given_up: watch::Receiver<bool>) {
     while given_up.changed().await.is_ok() {}
     sleep(CLOSE_LIMIT).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of these lengths, all of them here.
+    struct Lengths(Vec<usize>);
+
+    impl FrameReader for Lengths {
+        type Frame = Vec<u8>;
+
+        async fn next(&mut self) -> Option<Vec<u8>> {
+            self.try_next()
+        }
+
+        fn try_next(&mut self) -> Option<Vec<u8>> {
+            (!self.0.is_empty()).then(|| vec![b'x'; self.0.remove(0)])
+        }
+
+        fn admit_long_frames(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn no_more_frames_are_taken_together_than_may_be() {
+        let together = |lengths: Vec<usize>| async {
+            let mut reader = Lengths(lengths);
+            let first = reader.next().await.unwrap();
+            let frames = here(&mut reader, first);
+            frames.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(together(vec![3]).await, [3]);
+        assert_eq!(together(vec![1, 2, 3]).await, [1, 2, 3]);
+        assert_eq!(together(vec![1; 100]).await.len(), READ_TOGETHER);
+        let long = READ_TOGETHER_BYTES;
+        assert_eq!(together(vec![long, 1]).await, [long]);
+        assert_eq!(together(vec![1, long, 1]).await, [1, long]);
+    }
 }

@@ -223,10 +223,7 @@ impl FrameReader for Reader {
                     return None;
                 }
                 if self.buffer.len() >= LENGTH + length {
-                    let mut frame = self.buffer.split_to(LENGTH + length).freeze();
-                    let bytes = frame.split_off(LENGTH);
-                    let place = self.place.take().map(|(place, _)| place);
-                    return Some(Frame { bytes, _place: place });
+                    return Some(self.take(length));
                 }
                 if length > LONG_FRAME && self.place.is_none() {
                     let place = Arc::clone(&self.long_frames).acquire_owned().await.ok()?;
@@ -246,8 +243,24 @@ impl FrameReader for Reader {
         }
     }
 
+    fn try_next(&mut self) -> Option<Frame> {
+        let length = frame_length(&self.buffer)?;
+        let is_here = length <= self.limit.min(LONG_FRAME) && self.buffer.len() >= LENGTH + length;
+        is_here.then(|| self.take(length))
+    }
+
     fn admit_long_frames(&mut self) {
         self.limit = MAX_FRAME_BYTES;
+    }
+}
+
+impl Reader {
+    /// The frame of that length that the buffer begins with.
+    fn take(&mut self, length: usize) -> Frame {
+        let mut frame = self.buffer.split_to(LENGTH + length).freeze();
+        let bytes = frame.split_off(LENGTH);
+        let place = self.place.take().map(|(place, _)| place);
+        Frame { bytes, _place: place }
     }
 }
 
