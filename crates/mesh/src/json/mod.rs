@@ -216,18 +216,17 @@ impl<'a> Parser<'a> {
     fn string(&mut self, out: &mut String) -> Result<(), JsonError> {
         self.expect(b'"')?;
         loop {
-            let character = self.rest().chars().next().ok_or(self.wrong())?;
-            match character {
-                '"' => {
+            let rest = self.rest();
+            let plain = rest.get(..plain_bytes(rest.as_bytes())).ok_or(self.wrong())?;
+            out.push_str(plain);
+            self.at += plain.len();
+            match self.peek() {
+                Some(b'"') => {
                     self.at += 1;
                     return Ok(());
                 }
-                '\\' => self.escape(out)?,
-                '\0'..='\x1f' => return Err(self.wrong()),
-                plain => {
-                    self.at += plain.len_utf8();
-                    out.push(plain);
-                }
+                Some(b'\\') => self.escape(out)?,
+                Some(_) | None => return Err(self.wrong()),
             }
         }
     }
@@ -354,8 +353,21 @@ const UNIT_BYTES: usize = 6;
 /// Appends a text as a JSON string.
 pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
-    text.chars().for_each(|character| push_escaped(character, out));
+    let mut rest = text;
+    while let Some((plain, special)) = rest.split_at_checked(plain_bytes(rest.as_bytes())) {
+        out.push_str(plain);
+        let mut characters = special.chars();
+        let Some(character) = characters.next() else { break };
+        push_escaped(character, out);
+        rest = characters.as_str();
+    }
     out.push('"');
+}
+
+/// How many bytes at the beginning stand inside a string as they are. It ends between two characters.
+fn plain_bytes(text: &[u8]) -> usize {
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    text.iter().position(special).unwrap_or(text.len())
 }
 
 /// Appends a character the way `JSON.stringify` writes it inside a string.

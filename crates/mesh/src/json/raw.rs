@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{JsonError, UNIT_BYTES};
+use super::{JsonError, UNIT_BYTES, plain_bytes};
 
 /// The values of named fields of a text that is one object; the last of equal keys wins. The whole text is checked to
 /// be JSON, to any depth.
@@ -20,7 +20,8 @@ pub(crate) fn fields<'a, const N: usize>(
             let key = scan.key()?;
             scan.space();
             let value = scan.value()?;
-            if let Some(place) = names.iter().position(|name| is_key(key, name))
+            if let Some(key) = unquote(key).filter(|key| key.whole)
+                && let Some(place) = names.iter().position(|name| key.text == *name)
                 && let Some(slot) = found.get_mut(place)
             {
                 *slot = Some(value);
@@ -140,14 +141,9 @@ fn unit(text: &str) -> Option<u16> {
     }
 }
 
-/// Whether a key, with its quotes, is a name.
-fn is_key(key: &str, name: &str) -> bool {
-    unquote(key).is_some_and(|key| key.whole && key.text == name)
-}
-
 struct Scan<'a> {
     text: &'a str,
-    /// How far it has been read; always between two characters, for only ASCII is stepped over one by one.
+    /// How far it has been read; always between two characters, for what ends a step is ASCII.
     at: usize,
 }
 
@@ -212,6 +208,7 @@ impl<'a> Scan<'a> {
     fn string(&mut self) -> Result<(), JsonError> {
         self.expect(b'"')?;
         loop {
+            self.at += plain_bytes(self.text.as_bytes().get(self.at..).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -225,8 +222,7 @@ impl<'a> Scan<'a> {
                         _ => return Err(self.wrong()),
                     };
                 }
-                None | Some(0..=0x1f) => return Err(self.wrong()),
-                Some(_) => self.at += 1,
+                None | Some(_) => return Err(self.wrong()),
             }
         }
     }
