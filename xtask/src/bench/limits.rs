@@ -3,11 +3,13 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clawchat_testkit::SeededRng;
 use serde_json::{Value, json};
 
 use crate::gateways::Outcome;
@@ -22,6 +24,11 @@ const ROUND_TRIPS: usize = 20_000;
 const ROUND_TRIP_BYTES: usize = 100;
 /// How many process starts are measured.
 const SPAWNS: usize = 40;
+
+/// Bytes of a piece that is read at once.
+const PIECE_BYTES: usize = 16 * 1024;
+/// How often such pieces are read.
+const SCATTERED_READS: usize = 500;
 
 /// The machine's own figures.
 pub(super) struct Limits {
@@ -84,6 +91,24 @@ pub(super) fn median(count: usize, mut work: impl FnMut() -> Outcome) -> Outcome
     }
     times.sort_unstable();
     Ok(percentile(&times, 50))
+}
+
+/// Reading `bytes` anywhere in a file of `length` that is in memory, in pieces. The longer the file, the less of it is near
+/// the processor.
+pub(super) fn scattered_read(bytes: u64, length: u64) -> Outcome<Duration> {
+    let failed = |error: std::io::Error| format!("measuring reads: {error}");
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    std::io::copy(&mut std::io::repeat(7).take(length), &mut file).map_err(failed)?;
+    let mut random = SeededRng::new(1);
+    let mut piece = [0; PIECE_BYTES];
+    median(SCATTERED_READS, || {
+        let begin = random.below(length.saturating_sub(bytes).max(1));
+        for at in (begin..begin + bytes).step_by(PIECE_BYTES) {
+            file.read_exact_at(&mut piece, at.min(length.saturating_sub(PIECE_BYTES as u64)))
+                .map_err(failed)?;
+        }
+        Ok(())
+    })
 }
 
 /// What the disk allows at this moment. Others may be writing to it, so this changes.
