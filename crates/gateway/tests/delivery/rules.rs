@@ -14,17 +14,9 @@ async fn a_refused_sender_hears_at_once_why_and_an_allowed_one_gets_through_with
     only(&bob, "bob", Some(&Carol.principal().to_string())).await;
     alice.knows(Bob, &b).await;
 
-    // The machine may be busy: the quickest of three counts.
-    let mut took = Vec::new();
-    let refused = loop {
-        let start = Instant::now();
-        let refused = alice.deliver_or_not(Bob.principal(), "let me in").await;
-        took.push(start.elapsed());
-        if took.last() < Some(&Duration::from_secs(5)) {
-            break refused;
-        }
-        assert!(took.len() < 3, "{took:?}");
-    };
+    let start = Instant::now();
+    let refused = alice.deliver_or_not(Bob.principal(), "let me in").await;
+    assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(refused["code"], "not_allowed", "{refused}");
     assert!(refused["error"].as_str().unwrap().contains("access list"));
     let entry = alice.sent(refused["data"]["id"].as_str().unwrap()).await;

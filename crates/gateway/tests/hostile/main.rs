@@ -1,5 +1,6 @@
 //! Peers that break the rules, against real gateways: they get nothing, and nobody else is harmed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stderr, reason = "says what was skipped")]
 
 #[path = "../common/mod.rs"]
 mod common;

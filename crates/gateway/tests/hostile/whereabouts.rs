@@ -155,6 +155,7 @@ async fn nobody_is_dialed_on_this_machine_because_a_stranger_says_so() {
     let gate = Gate::of(&[Bob]).await;
     // Where there is no network, this machine is all there is to dial.
     if dialable(&gate.caller(Bob)).await.is_loopback() {
+        eprintln!("skipped: this machine has no network, so it may be dialed");
         return;
     }
     let victim = TcpListener::bind("127.0.0.1:0").await.unwrap();
