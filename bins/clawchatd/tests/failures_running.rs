@@ -9,7 +9,7 @@ mod process;
 #[path = "common/wire.rs"]
 mod wire;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use clawchat_ipc::client::ClientError;
 use gateways::{Gateway, PASSWORD, text};
-use process::{Daemon, SmallDisk, contents, refusal};
+use process::{Daemon, SmallDisk, contents, each_below, refusal};
 use serde_json::{Value, json};
 use wire::{Wire, assert_alive, eventually};
 
@@ -313,16 +313,16 @@ fn everything_in_a_home_is_its_owners_alone() {
     let add = json!({ "cmd": "identity_add", "nick": "second", "password": PASSWORD });
     alice.ask(&add).unwrap();
     let home = alice.home();
-    let found = contents(&home);
+    let mode_of = |found: &Metadata| found.permissions().mode() & 0o7777;
+    let modes = each_below(&home, |_, found| Ok((found.is_dir(), mode_of(found))));
     assert!(
-        found.contains_key(&alice.socket()) && found.len() > 15,
+        modes.contains_key(&alice.socket()) && modes.len() > 15,
         "{}",
-        found.len()
+        modes.len()
     );
-    for path in found.keys().map(|path| path.as_path()).chain([home.as_path()]) {
-        let found = fs::symlink_metadata(path).unwrap();
-        let expected = if found.is_dir() { 0o700 } else { 0o600 };
-        let mode = found.permissions().mode() & 0o7777;
+    for (path, (is_folder, mode)) in modes {
+        let expected = if is_folder { 0o700 } else { 0o600 };
         assert_eq!(mode, expected, "{} is {mode:o}", path.display());
     }
+    assert_eq!(mode_of(&fs::symlink_metadata(&home).unwrap()), 0o700);
 }

@@ -3,8 +3,8 @@
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -121,30 +121,55 @@ impl Drop for Daemon {
 
 /// What is in a folder, folders and sockets included. The lock of a home is left out: it is signed by whoever looks.
 pub(crate) fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries {
-            let path = entry.unwrap().path();
-            let kind = fs::symlink_metadata(&path).unwrap().file_type();
-            if kind.is_dir() {
-                folders.push(path.clone());
-            }
-            let bytes = if kind.is_dir() || kind.is_socket() {
-                Vec::new()
-            } else {
-                fs::read(&path).unwrap()
-            };
-            if !path.ends_with("home.lock") {
-                found.insert(path, bytes);
+    let mut all = each_below(folder, |path, found| {
+        if found.is_dir() || found.file_type().is_socket() {
+            Ok(Vec::new())
+        } else {
+            fs::read(path)
+        }
+    });
+    all.retain(|path, _| !path.ends_with("home.lock"));
+    all
+}
+
+/// What `look` finds out about everything in a folder, folders and sockets included. All is looked at again when something
+/// went away between its listing and the look at it: a daemon at work writes files under other names first.
+pub(crate) fn each_below<T>(
+    folder: &Path,
+    look: impl Fn(&Path, &Metadata) -> io::Result<T>,
+) -> BTreeMap<PathBuf, T> {
+    let walk = || -> io::Result<BTreeMap<PathBuf, T>> {
+        let mut all = BTreeMap::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                let found = fs::symlink_metadata(&path)?;
+                if found.is_dir() {
+                    folders.push(path.clone());
+                }
+                let seen = look(&path, &found)?;
+                all.insert(path, seen);
             }
         }
+        Ok(all)
+    };
+    for _ in 0..WALKS {
+        match walk() {
+            Ok(all) => return all,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
+            Err(error) => panic!("{}: {error}", folder.display()),
+        }
     }
-    found
+    panic!(
+        "{}: something goes away in every one of {WALKS} looks",
+        folder.display()
+    )
 }
+
+/// Looks at a folder at most, until nothing in it went away meanwhile.
+const WALKS: usize = 100;
 
 /// A small disk of its own, gone when dropped.
 pub(crate) struct SmallDisk(PathBuf);
