@@ -221,16 +221,17 @@ fn serve(
         let Ok(line) = line else { return };
         let mut request: Value = serde_json::from_str(&line).unwrap();
         let id = request.as_object_mut().unwrap().remove("id");
-        log.lock().unwrap().push(request.clone());
         let (lines, end) = match answer(&request) {
             Answer::Line(line) => (vec![line], false),
             Answer::Lines(lines) => (lines, false),
             Answer::LinesThenEnd(lines) => (lines, true),
         };
         if end {
-            // Before a line is seen: after that the test may put another daemon in this one's place.
+            // Before a line is seen, and before the test can know of the request: after that it may put another daemon
+            // in this one's place.
             let _ = fs::remove_file(socket);
         }
+        log.lock().unwrap().push(request);
         for mut line in lines {
             if let Some(id) = &id {
                 line["id"] = id.clone();
