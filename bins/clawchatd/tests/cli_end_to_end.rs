@@ -7,17 +7,24 @@ mod common;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Command;
+use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Ended, Home, acquainted};
 use serde_json::{Value, json};
+
+/// How long anything may take that happens by itself.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The same as an argument, in seconds.
+const LONG: &str = "120";
 
 #[test]
 fn two_gateways_hold_a_conversation() {
     let (alice, bob) = acquainted();
 
     let sent = alice
-        .run(&["send", "bob", "hello", "--payload", "{\"n\":1}", "--wait", "20"])
+        .run(&["send", "bob", "hello", "--payload", "{\"n\":1}", "--wait", LONG])
         .json();
     assert_eq!(sent["status"], "delivered");
     let received = bob.run(&["recv", "--unread"]).json();
@@ -38,10 +45,10 @@ fn two_gateways_hold_a_conversation() {
 
     let id = message["id"].as_str().unwrap();
     assert_eq!(
-        bob.run(&["reply", id, "hello yourself", "--wait", "20"]).json()["status"],
+        bob.run(&["reply", id, "hello yourself", "--wait", LONG]).json()["status"],
         "delivered"
     );
-    let answer = alice.run(&["recv", "--timeout", "20"]).json();
+    let answer = alice.run(&["recv", "--timeout", LONG]).json();
     assert_eq!(answer[0]["content"], "hello yourself");
     assert_eq!(answer[0]["replyTo"], id);
     assert_eq!(alice.run(&["outbox"]).json()[0]["status"], "delivered");
@@ -69,11 +76,32 @@ fn two_gateways_hold_a_conversation() {
 fn a_question_is_answered_and_watch_shows_it_through_a_restart() {
     let (alice, bob) = acquainted();
     let mut watch = bob.spawn(&["watch"]);
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let stdout = BufReader::new(watch.stdout.take().unwrap());
+    let (said, shown) = sync_channel(256);
+    let reading = thread::spawn(move || {
+        for line in stdout.lines() {
+            let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let _ = said.send(message["content"].as_str().unwrap().to_owned());
+        }
+    });
+    let next = || shown.recv_timeout(PATIENCE).expect("watch shows one more");
+    // It shows what comes once it follows, and nothing tells when that is: bob writes to himself until it does.
+    let (own, begun) = (bob.principal(), Instant::now());
+    let (mut written, mut note) = (0, None);
+    while note.is_none() {
+        assert!(begun.elapsed() < PATIENCE, "watch shows nothing");
+        written += 1;
+        bob.run(&["send", &own, &written.to_string(), "--wait", LONG])
+            .json();
+        note = shown.recv_timeout(Duration::from_millis(200)).ok();
+    }
+    for number in note.unwrap().parse::<u32>().unwrap() + 1..=written {
+        assert_eq!(next(), number.to_string());
+    }
 
     thread::scope(|scope| {
-        let asking = scope.spawn(|| alice.run(&["ask", "bob", "well?", "--timeout", "30"]));
-        let question = bob.run(&["recv", "--timeout", "30"]).json();
+        let asking = scope.spawn(|| alice.run(&["ask", "bob", "well?", "--timeout", LONG]));
+        let question = bob.run(&["recv", "--from", "alice", "--timeout", LONG]).json();
         let id = question[0]["id"].as_str().unwrap();
         bob.run(&["reply", id, "well."]).json();
         let reply = asking.join().unwrap().json();
@@ -82,20 +110,14 @@ fn a_question_is_answered_and_watch_shows_it_through_a_restart() {
             (&json!("well."), &json!(id))
         );
     });
-    let shown = |line: String| serde_json::from_str::<Value>(&line).unwrap()["content"].clone();
-    // Watching began at some moment before or after the question came.
-    alice.run(&["send", "bob", "first", "--wait", "20"]).json();
-    let mut line = shown(lines.next().unwrap().unwrap());
-    if line == "well?" {
-        line = shown(lines.next().unwrap().unwrap());
-    }
-    assert_eq!(line, "first");
+    alice.run(&["send", "bob", "first", "--wait", LONG]).json();
+    assert_eq!((next(), next()), ("well?".to_owned(), "first".to_owned()));
 
     assert_eq!(bob.run(&["daemon", "stop"]).json(), json!({"status": "stopped"}));
     let queued = alice.run(&["send", "bob", "second"]).json();
     assert_eq!(queued["status"], "queued");
     bob.run(&["daemon", "start"]).json();
-    assert_eq!(shown(lines.next().unwrap().unwrap()), "second");
+    assert_eq!(next(), "second");
 
     let pid = watch.id().to_string();
     assert!(
@@ -106,6 +128,7 @@ fn a_question_is_answered_and_watch_shows_it_through_a_restart() {
             .success()
     );
     assert_eq!(watch.wait().unwrap().code(), Some(0));
+    reading.join().unwrap();
 }
 
 #[test]
@@ -121,18 +144,22 @@ fn what_cannot_be_delivered_ends_with_the_contracts_codes() {
         .error(4, "no_such_message");
 
     bob.run(&["gateway", "identity", "deny", "bob", "*"]).json();
-    let refused = alice.run(&["send", "bob", "not for you", "--wait", "20"]);
+    let refused = alice.run(&["send", "bob", "not for you", "--wait", LONG]);
     refused.error(5, "not_allowed");
     assert_eq!(alice.run(&["outbox"]).json()[0]["status"], "failed");
     bob.run(&["gateway", "identity", "allow", "bob", &alice.principal()])
         .json();
     assert_eq!(
-        alice.run(&["send", "bob", "now?", "--wait", "20"]).json()["status"],
+        alice.run(&["send", "bob", "now?", "--wait", LONG]).json()["status"],
         "delivered"
     );
     assert_eq!(bob.run(&["inbox"]).json().as_array().unwrap().len(), 1);
 
     bob.run(&["daemon", "stop"]).json();
+    let begun = Instant::now();
+    while alice.run(&["daemon", "status"]).json()["connectedPeers"] != json!([]) {
+        assert!(begun.elapsed() < PATIENCE, "the end of bob is not noticed");
+    }
     let late = alice.run(&["send", "bob", "later", "--wait", "0.3"]);
     let error = late.error(6, "timeout");
     let id = error["data"]["id"].clone();
@@ -165,7 +192,7 @@ fn a_second_identity_is_hosted_and_named_at_once() {
 
     // Between identities of one gateway, by nickname.
     alice
-        .run(&["send", "carol", "hello in there", "--wait", "10"])
+        .run(&["send", "carol", "hello in there", "--wait", LONG])
         .json();
     assert_eq!(
         alice.run(&["inbox", "--as", "carol"]).json()[0]["content"],
@@ -177,7 +204,7 @@ fn a_second_identity_is_hosted_and_named_at_once() {
     let principal = second["principal"].as_str().unwrap();
     bob.run(&["peers", "add", principal, &alice.address(), "--alias", "carol"])
         .json();
-    bob.run(&["send", "carol", "hello from outside", "--wait", "20"])
+    bob.run(&["send", "carol", "hello from outside", "--wait", LONG])
         .json();
     let inbox = alice.run(&["inbox", "--as", principal]).json();
     assert_eq!(inbox[1]["content"], "hello from outside");
@@ -303,7 +330,7 @@ fn up_is_all_that_is_needed_and_can_be_repeated() {
         .json();
     assert_eq!(added["status"], "added");
     assert_eq!(
-        other.run(&["send", "alice", "by invite", "--wait", "20"]).json()["status"],
+        other.run(&["send", "alice", "by invite", "--wait", LONG]).json()["status"],
         "delivered"
     );
 }
