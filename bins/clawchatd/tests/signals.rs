@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/stopwatch.rs"]
+mod stopwatch;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{Ended, Home};
 use serde_json::{Value, json};
+use stopwatch::Stopwatch;
 
 fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
@@ -42,7 +45,7 @@ fn it_says_when_it_serves_and_when_it_has_ended() {
         );
         assert_eq!(home.run(&["daemon", "status"]).json()["running"], true);
 
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         signal(&child, name);
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();
@@ -51,7 +54,8 @@ fn it_says_when_it_serves_and_when_it_has_ended() {
             json!({"event": "stopped"})
         );
         assert_eq!(child.wait().unwrap().code(), Some(0));
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
         assert!(!home.data_dir().join("clawchat.sock").exists());
         assert!(!home.data_dir().join("daemon.pid").exists());
     }
@@ -69,7 +73,7 @@ fn a_hangup_makes_it_read_its_configuration_again() {
         .replace("\"alice\"", "\"alicia\"");
     fs::write(&path, text).unwrap();
     signal(&child, "HUP");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while home.run(&["daemon", "status", "--as", "alicia"]).code != 0 {
         assert!(Instant::now() < deadline, "the new name is not known");
         std::thread::yield_now();

@@ -2,16 +2,20 @@
 #![allow(dead_code, reason = "each user needs another part of it")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+#[path = "stopwatch.rs"]
+pub(crate) mod stopwatch;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use self::stopwatch::Stopwatch;
 use crate::gateways::Gateway;
 
 /// A daemon that did not start, and what it said about it.
@@ -39,7 +43,7 @@ impl Refusal {
 #[track_caller]
 pub(crate) fn refusal(gateway: &Gateway, command: &mut Command) -> Refusal {
     let log = gateway.log_path().with_extension("refused");
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let mut daemon = Daemon::spawn(command.args(["--log-format", "json"]), b"", &log);
     let line = daemon.line();
     let status = match line {

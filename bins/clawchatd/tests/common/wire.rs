@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::gateways::{ANSWER_LIMIT, Gateway};
 
 /// How long something that happens by itself may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One connection.
 pub(crate) struct Wire {
@@ -53,14 +53,20 @@ impl Wire {
         self.line()
     }
 
-    /// Says that no more requests come, and reads what else is answered.
-    pub(crate) fn rest(self) -> String {
-        self.socket.shutdown(Shutdown::Write).unwrap();
-        self.rest_of_closed()
+    /// What else is answered until the other end closes, whether or not it has read all that was asked: the system
+    /// tells a caller whose last requests were not read so, behind the last answer.
+    pub(crate) fn rest_before_the_end(mut self) -> String {
+        let mut rest = Vec::new();
+        match self.lines.read_to_end(&mut rest) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            ended => drop(ended.unwrap()),
+        }
+        String::from_utf8(rest).unwrap()
     }
 
-    /// What else is answered until the other end closes.
-    pub(crate) fn rest_of_closed(mut self) -> String {
+    /// Says that no more requests come, and reads what else is answered.
+    pub(crate) fn rest(mut self) -> String {
+        self.socket.shutdown(Shutdown::Write).unwrap();
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).unwrap();
         rest
