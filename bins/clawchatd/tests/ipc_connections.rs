@@ -32,9 +32,9 @@ fn serving() -> Gateway {
 fn requests_are_lines_however_they_arrive() {
     let gateway = serving();
     pipelined_requests_are_answered_in_order(&gateway);
-    waiting_requests_with_an_id_are_overtaken(&gateway);
     lines_may_be_cut_anywhere(&gateway);
     a_character_cut_in_two_stays_whole(&gateway);
+    waiting_requests_with_an_id_are_overtaken(&gateway);
     a_whole_last_line_needs_no_end(&gateway);
     half_a_request_is_none(&gateway);
     long_lines_are_answered(&gateway);
@@ -95,11 +95,17 @@ fn a_long_pipeline_keeps_its_order() {
 }
 
 fn waiting_requests_with_an_id_are_overtaken(gateway: &Gateway) {
+    let inbox = gateway.ask(&json!({ "cmd": "inbox" })).unwrap();
+    let last = &inbox.as_array().unwrap().last().unwrap()["arrival"];
     let mut wire = Wire::to(gateway);
-    let wait = json!({ "cmd": "recv", "timeout": 300, "since": 9_000_000_000_000_000_u64, "id": "slow" });
+    let wait = json!({ "cmd": "recv", "timeout": 100_000, "after": last, "id": "slow" });
     wire.write(format!("{wait}\n{{\"cmd\":\"multiaddrs\",\"id\":2}}\n"));
     assert_eq!(wire.line()["id"], 2);
-    assert_eq!(wire.line()["id"], "slow");
+    let message = json!({ "cmd": "send", "to": gateway.principal(), "content": "what it waits for" });
+    gateway.ask(&message).unwrap();
+    let slow = wire.line();
+    assert_eq!(slow["id"], "slow");
+    assert_eq!(slow["data"][0]["content"], "what it waits for", "{slow}");
     assert_eq!(wire.rest(), "");
 }
 
