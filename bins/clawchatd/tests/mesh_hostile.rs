@@ -52,6 +52,7 @@ impl Scene {
         let peer = MeshPeer::started(program, "peer", arguments).unwrap();
         let author = Author::new(1);
         let friend = Guest::greet(peer.port(), "friend").unwrap();
+        friend.stays().unwrap();
         friend
             .send(r#"{"type":"subscribe","channel_id":"lobby"}"#)
             .unwrap();

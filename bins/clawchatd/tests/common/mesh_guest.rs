@@ -6,6 +6,7 @@
 
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clawchat_identity::NodeKey;
@@ -16,7 +17,9 @@ use serde_json::{Value, json};
 use crate::gateways::Outcome;
 
 /// How long a frame may take.
-const FRAME_LIMIT: Duration = Duration::from_secs(60);
+const FRAME_LIMIT: Duration = Duration::from_secs(120);
+/// Between two signs of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Longest header of a frame from a client, in bytes.
 const HEADER_BYTES: usize = 14;
 /// Longest answer to the opening request, in bytes.
@@ -86,6 +89,19 @@ impl Guest {
     /// Sends bytes as they are, frames or not.
     pub(crate) fn send_bytes(&self, bytes: &[u8]) -> Outcome {
         self.reader.get_ref().write_all(bytes).map_err(failed)
+    }
+
+    /// Lets the peer hear from it for as long as that lives, however long nobody reads here: whoever is silent for a
+    /// minute is given up.
+    pub(crate) fn stays(&self) -> Outcome {
+        let mut writer = self.writer()?;
+        let sign = masked(r#"{"type":"ping"}"#);
+        thread::spawn(move || {
+            while writer.write_all(&sign).is_ok() {
+                thread::sleep(SIGN_OF_LIFE);
+            }
+        });
+        Ok(())
     }
 
     /// The writing end by itself, for whoever writes and reads at once.
