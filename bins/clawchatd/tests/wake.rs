@@ -5,144 +5,22 @@
 #![allow(clippy::print_stderr, reason = "what a run used belongs to its output")]
 
 mod common;
+#[path = "common/stopwatch.rs"]
+mod stopwatch;
+#[path = "common/waking.rs"]
+mod waking;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Home;
 use serde_json::{Value, json};
-
-/// How long anything may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A gateway with the identities alice, who is woken, and bob, who writes to her.
-struct Pair {
-    home: Home,
-    folder: tempfile::TempDir,
-}
-
-impl Pair {
-    /// Not started yet; `wake` is the key of that name, with the recording program as its `openclaw`.
-    fn new(mut wake: Value) -> Self {
-        let home = Home::with_gateway("alice");
-        home.run(&["gateway", "identity", "add", "--nick", "bob"]).json();
-        let folder = tempfile::tempdir().unwrap();
-        let pair = Self { home, folder };
-        pair.recorder("openclaw", "");
-        wake["openclaw"] = json!(pair.path("openclaw"));
-        pair.configure(|config| {
-            config["wake"] = wake;
-            config["identities"][1]["openclawWake"] = json!(false);
-        });
-        pair
-    }
-
-    fn serving(wake: Value) -> Self {
-        let pair = Self::new(wake);
-        pair.home.run(&["daemon", "start"]).json();
-        pair
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn configure(&self, change: impl FnOnce(&mut Value)) {
-        let path = self.home.data_dir().join("gateway-config.json");
-        let mut config = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        change(&mut config);
-        fs::write(path, config.to_string()).unwrap();
-    }
-
-    /// A program that keeps its arguments and its input, then does `more`, and fails while there is a file `fail`.
-    fn recorder(&self, name: &str, more: &str) {
-        let script = format!(
-            "#!/bin/sh\ncd '{}'\nn=$(ls | grep -c '^{name}\\.run')\n\
-             {{ for a in \"$@\"; do printf '%s\\n' \"$a\"; done; cat; }} > draft.$$\n\
-             mv draft.$$ {name}.run$(printf %04d $n)\n{more}\n[ ! -e fail ]\n",
-            self.folder.path().display()
-        );
-        install(&self.path(name), &script);
-    }
-
-    /// What the recording program was run with so far.
-    fn runs(&self, name: &str) -> Vec<String> {
-        let prefix = format!("{name}.run");
-        let mut files: Vec<_> = fs::read_dir(self.folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix))
-            .collect();
-        files.sort();
-        files
-            .iter()
-            .map(|file| fs::read_to_string(file).unwrap())
-            .collect()
-    }
-
-    /// Waits until it was run so often.
-    #[track_caller]
-    fn wait_for_runs(&self, name: &str, count: usize) -> Vec<String> {
-        until(&format!("{name} ran {count} times"), || {
-            let runs = self.runs(name);
-            (runs.len() >= count).then_some(runs)
-        })
-    }
-
-    fn send(&self, text: &str) {
-        self.home
-            .run(&["send", "alice", text, "--as", "bob", "--wait", "60"])
-            .json();
-    }
-
-    fn bob(&self) -> String {
-        let shown = self.home.run(&["identity", "show", "--as", "bob"]).json();
-        shown["principal"].as_str().unwrap().to_owned()
-    }
-
-    fn status(&self) -> Value {
-        self.home.run(&["daemon", "status", "--as", "alice"]).json()["wake"].clone()
-    }
-
-    #[track_caller]
-    fn wait_for_status(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        until(what, || Some(self.status()).filter(&is))
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.home.data_dir().join("daemon.log")).unwrap_or_default()
-    }
-
-    fn restart(&self) {
-        self.home.run(&["daemon", "stop"]).json();
-        self.home.run(&["daemon", "start"]).json();
-    }
-}
-
-fn install(path: &Path, script: &str) {
-    let draft = path.with_extension("new");
-    fs::write(&draft, script).unwrap();
-    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(draft, path).unwrap();
-}
-
-#[track_caller]
-fn until<T>(what: &str, mut is: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(value) = is() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waiting until {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
+use stopwatch::Stopwatch;
+use waking::{Pair, install, until};
 
 #[test]
 fn a_message_wakes_and_urgent_ones_of_peers_wake_now() {
@@ -176,7 +54,7 @@ fn a_message_wakes_and_urgent_ones_of_peers_wake_now() {
 
 #[test]
 fn a_wake_is_issued_soon_after_the_message_is_stored() {
-    let pair = Pair::new(json!({}));
+    let pair = Pair::alone(json!({}));
     let script = format!("#!/bin/sh\n: > '{}'/at.$$\n", pair.folder.path().display());
     install(&pair.path("openclaw"), &script);
     pair.home.run(&["daemon", "start"]).json();
@@ -407,7 +285,7 @@ fn a_hanging_openclaw_holds_up_nobody_and_goes_with_the_daemon() {
     for number in 0..10 {
         pair.send(&format!("hello {number}"));
     }
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     pair.home.run(&["daemon", "stop"]).json();
     assert!(begun.elapsed() < Duration::from_secs(10));
     until("it is killed", || {
