@@ -2,8 +2,9 @@
 //! its stdout. So one program alone ever opens keys and configuration.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 
 use clawchat_ipc::client::ClientError;
 use clawchat_ipc::{Call, ErrorCode};
@@ -17,24 +18,25 @@ use crate::{link, program};
 /// # Errors
 /// What the answer says, or why there is none.
 pub(crate) fn ask(home: &Path, call: &Call) -> Outcome<Value> {
-    ask_known(home, call, |_| ())
+    ask_by(home, call, Command::spawn)
 }
 
-/// The same; `spawned` is told the process id of the stand-in.
+/// The same; the stand-in is spawned by `spawn`.
 ///
 /// # Errors
-/// As [`ask`].
-pub(crate) fn ask_known(home: &Path, call: &Call, spawned: impl FnOnce(u32)) -> Outcome<Value> {
-    let cannot = |error: std::io::Error| {
+/// As [`ask`], and what `spawn` says.
+pub(crate) fn ask_by(
+    home: &Path,
+    call: &Call,
+    spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+) -> Outcome<Value> {
+    let cannot = |error: io::Error| {
         Failure::new(ErrorCode::Failed, format!("cannot run clawchatd: {error}"))
             .hint("check the installation of clawchatd")
     };
-    let mut child = program::command(home, &[OsStr::new("offline")])?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(cannot)?;
-    spawned(child.id());
+    let mut command = program::command(home, &[OsStr::new("offline")])?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = spawn(&mut command).map_err(cannot)?;
     let answer = match (child.stdin.take(), child.stdout.take()) {
         (Some(stdin), Some(stdout)) => clawchat_ipc::offline::ask(stdin, stdout, call),
         _ => Err(ClientError::Closed),

@@ -88,14 +88,18 @@ pub(crate) fn command(home: &Path, arguments: &[&OsStr]) -> Outcome<Command> {
 /// # Errors
 /// The daemon's own reason, with the last lines of its log.
 pub(crate) fn start(home: &Path, launch: &Launch) -> Outcome<Value> {
-    start_known(home, launch, |_| ())
+    start_by(home, launch, Command::spawn)
 }
 
-/// The same; `spawned` is told the process id before anything can go wrong with the process.
+/// The same; the daemon is spawned by `spawn`.
 ///
 /// # Errors
-/// As [`start`].
-pub(crate) fn start_known(home: &Path, launch: &Launch, spawned: impl FnOnce(u32)) -> Outcome<Value> {
+/// As [`start`], and what `spawn` says.
+pub(crate) fn start_by(
+    home: &Path,
+    launch: &Launch,
+    spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+) -> Outcome<Value> {
     let (log, log_start) = open_log(home)?;
     let mut command = command(home, &[OsStr::new("--report-failure")])?;
     launch.apply(&mut command);
@@ -108,8 +112,7 @@ pub(crate) fn start_known(home: &Path, launch: &Launch, spawned: impl FnOnce(u32
         })
         .stdout(Stdio::piped())
         .stderr(log);
-    let mut child = command.spawn().map_err(|error| cannot_run(&error))?;
-    spawned(child.id());
+    let mut child = spawn(&mut command).map_err(|error| cannot_run(&error))?;
     if let (Some(mut pipe), Some(password)) = (child.stdin.take(), &launch.password) {
         // A daemon that ended before it read its password says why by itself.
         let _ = pipe.write_all(password.expose().as_bytes());

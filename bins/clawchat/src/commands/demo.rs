@@ -121,7 +121,7 @@ fn question(tale: Tale, from: &Side, to: &Side, text: &str, answer: &str) -> Out
         let answering = scope.spawn(|| -> Outcome {
             let message = to.next_message(STEP_LIMIT)?;
             received(tale, to, &message)?;
-            to.reply(&message, content(answer)?)
+            to.reply(&message, content(answer)?, STEP_LIMIT)
         });
         said(tale, from, to, text)?;
         let begun = Instant::now();

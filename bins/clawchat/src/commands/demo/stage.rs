@@ -1,7 +1,11 @@
 //! The two gateways of the demonstration: making them, talking to them, and leaving nothing behind.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +25,11 @@ use crate::settings::Settings;
 
 /// How long a gateway may take to end when it is told to.
 const END_LIMIT: Duration = Duration::from_secs(6);
-/// How often a free pair of ports is looked for.
-const PORT_ATTEMPTS: u32 = 50;
+/// Where ports are looked for: below those the system gives to outgoing connections, one of which could otherwise take
+/// a port until the gateway listens there.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// How many pairs of ports are tried.
+const PORT_ATTEMPTS: u64 = 50;
 
 /// The folder of the demonstration and the processes it started. Clones stand for the same.
 #[derive(Clone)]
@@ -90,18 +97,15 @@ impl Stage {
             mnemonic: None,
             migrate: Some(false),
         };
-        self.still_on()?;
         let mut stand_in = 0;
-        let made = offline::ask_known(&settings.home, &Call::new(request), |process| {
-            stand_in = process;
-            self.remember(process);
+        let made = offline::ask_by(&settings.home, &Call::new(request), |command| {
+            let child = self.spawn(command)?;
+            stand_in = child.id();
+            Ok(child)
         });
         self.forget(stand_in);
         made?;
-        self.still_on()?;
-        let event = program::start_known(&settings.home, &Launch::default(), |process| {
-            self.remember(process)
-        })?;
+        let event = program::start_by(&settings.home, &Launch::default(), |command| self.spawn(command))?;
         let text = |name: &str| {
             event
                 .get(name)
@@ -134,33 +138,30 @@ impl Stage {
         for process in processes {
             if gone::process_ended(process, END_LIMIT) != Some(true) {
                 let _ = kill_process(process, Signal::KILL);
+                // Until then it may still make files.
+                let _ = gone::process_ended(process, END_LIMIT);
             }
         }
         // What cannot be removed now is left to the system's own cleaning of temporary folders.
         drop(held.folder.take());
-    }
-
-    /// # Errors
-    /// When the stage was cleared meanwhile: nothing more is to be started.
-    fn still_on(&self) -> Outcome {
-        if self.is_cleared() {
-            Err(Failure::new(ErrorCode::Failed, "interrupted"))
-        } else {
-            Ok(())
+        if self.folder.exists() {
+            // A file was made while it was being removed. There are no more to come.
+            let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 
-    /// From the start of a process until it was waited for.
-    fn remember(&self, process: u32) {
-        let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else {
-            return;
-        };
+    /// Starts a process of this stage. Whoever clears it waits until that is done, and ends it.
+    ///
+    /// # Errors
+    /// What the system says, and when the stage was cleared meanwhile: nothing more is to be started.
+    fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.cleared {
-            let _ = kill_process(pid, Signal::TERM);
-        } else {
-            held.processes.push(pid);
+            return Err(io::ErrorKind::Interrupted.into());
         }
+        let child = command.spawn()?;
+        held.processes.push(Pid::from_child(&child));
+        Ok(child)
     }
 
     /// Its end was seen: its id may be somebody else's from now on.
@@ -220,11 +221,11 @@ impl Side {
             .ok_or_else(|| Failure::new(ErrorCode::Timeout, format!("{} received nothing", self.name)))
     }
 
-    /// Answers a message and waits until the answer is delivered.
+    /// Answers a message and waits until the answer is delivered, as long as that limit.
     ///
     /// # Errors
     /// What the daemon says.
-    pub(super) fn reply(&self, message: &Value, content: Content) -> Outcome {
+    pub(super) fn reply(&self, message: &Value, content: Content, limit: Duration) -> Outcome {
         let id = message.get("id").and_then(Value::as_str).unwrap_or_default();
         let reply_to = id
             .parse()
@@ -233,10 +234,10 @@ impl Side {
             reply_to,
             content,
             payload: None,
-            wait: Some(END_LIMIT),
+            wait: Some(limit),
             expires: None,
         };
-        self.call_waiting(request, END_LIMIT).map(drop)
+        self.call_waiting(request, limit).map(drop)
     }
 
     fn link(&self) -> Outcome<Link> {
@@ -247,19 +248,16 @@ impl Side {
 /// A port that is free for TCP and UDP, and the next one for TCP: what a gateway listens on.
 fn free_ports() -> Outcome<u16> {
     let any = Ipv4Addr::UNSPECIFIED;
-    for _ in 0..PORT_ATTEMPTS {
-        let Ok(first) = TcpListener::bind((any, 0)) else {
-            continue;
-        };
-        let Ok(port) = first.local_addr().map(|address| address.port()) else {
-            continue;
-        };
-        let Some(next) = port.checked_add(1) else { continue };
-        if UdpSocket::bind((any, port)).is_ok() && TcpListener::bind((any, next)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(Failure::new(ErrorCode::Network, "found no free pair of ports").hint("try again"))
+    let pairs = u64::from((PORTS.end - PORTS.start) / 2);
+    let first = RandomState::new().build_hasher().finish() % pairs;
+    (first..first + PORT_ATTEMPTS)
+        .filter_map(|pair| u16::try_from(2 * (pair % pairs)).ok())
+        .map(|offset| PORTS.start + offset)
+        .find(|port| {
+            let tcp = [*port, port + 1].map(|port| TcpListener::bind((any, port)));
+            tcp.iter().all(Result::is_ok) && UdpSocket::bind((any, *port)).is_ok()
+        })
+        .ok_or_else(|| Failure::new(ErrorCode::Network, "found no free pair of ports").hint("try again"))
 }
 
 /// The address that stays on this machine, else the first.
