@@ -205,10 +205,10 @@ impl SmallDisk {
         assert!(frozen.unwrap().success());
     }
 
-    /// Uses all of it, by a file of that name.
+    /// Uses all of it, by a file of that name, also what became free since that file was made.
     pub(crate) fn fill(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
-        let mut file = File::create(&path).unwrap();
+        let mut file = File::options().append(true).create(true).open(&path).unwrap();
         let piece = vec![0; 64 * 1024];
         while file.write_all(&piece).is_ok() {}
         path
