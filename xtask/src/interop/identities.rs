@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::peer::is;
-use super::stage::{Daemon, Stage};
+use super::stage::{Daemon, Stage, UNTIL_ENDED};
 use super::strangers::{dial, refused};
 use super::talk::{contents, numbered, same_texts};
 use crate::gateways::{Outcome, PASSWORD, text};
@@ -15,7 +15,7 @@ pub(super) fn downgrade(stage: &Stage<'_>) -> Outcome<String> {
     let mut carol = stage.gateway_as("carol")?;
     let carols = carol.principal().to_owned();
     carol.learn(&bob)?;
-    let hello = carol.clawchat(&["send", bob.principal(), "native", "--wait", "30"])?;
+    let hello = carol.clawchat(&["send", bob.principal(), "native", "--wait", "120"])?;
     if hello["status"] != "delivered" {
         return Err(format!("the native message was answered with {hello}"));
     }
@@ -37,7 +37,7 @@ pub(super) fn downgrade(stage: &Stage<'_>) -> Outcome<String> {
     )?;
 
     // Nor do we speak it to her ourselves.
-    let mut listening = stage.peer("carol", &["--idle", "60"])?;
+    let mut listening = stage.peer("carol", &["--idle", UNTIL_ENDED])?;
     bob.clawchat(&["peers", "add", &carols, &listening.address()?])?;
     bob.send(&carols, &["a secret".to_owned()])?;
     let entry = stage.until("an attempt fails", || {
@@ -98,7 +98,7 @@ pub(super) fn access_list(stage: &Stage<'_>) -> Outcome<String> {
 /// A message for somebody a peer does not answer as.
 pub(super) fn other_identity(stage: &Stage<'_>) -> Outcome<String> {
     let alice = stage.gateway("alice")?;
-    let mut peer = stage.peer("first", &["--idle", "60"])?;
+    let mut peer = stage.peer("first", &["--idle", UNTIL_ENDED])?;
     let second = stage.principal("second")?;
     alice.clawchat(&["peers", "add", &second, &peer.address()?])?;
     alice.send(&second, &["not for the first".to_owned()])?;

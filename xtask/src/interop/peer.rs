@@ -21,7 +21,7 @@ const LINES_KEPT: usize = 30;
 /// Characters of a line that are shown.
 const LINE_SHOWN: usize = 400;
 /// How long the peer may take until it listens: Node reads a thousand files before.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// The last lines somebody printed.
 #[derive(Clone, Default)]
@@ -126,6 +126,18 @@ impl Peer {
         Ok(std::mem::take(&mut self.seen))
     }
 
+    /// SIGTERM, and waits until it has ended. It must have done all it was asked to before.
+    pub(crate) fn dismiss(self) -> Outcome {
+        self.terminate()?;
+        let said = self.finish()?;
+        match said.iter().find(|event| is(event, "done")) {
+            Some(done) if done["invalid"].as_u64().unwrap_or(0) > 0 => {
+                Err(format!("it received what is not valid: {done}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until it has ended and failed; everything it said.
     pub(crate) fn fail(mut self) -> Outcome<Vec<Value>> {
         let done = self.event("done")?;
@@ -143,10 +155,14 @@ impl Peer {
 
     /// SIGTERM, and waits until it has ended.
     pub(crate) fn stop(mut self) -> Outcome {
+        self.terminate()?;
+        self.wait()
+    }
+
+    fn terminate(&self) -> Outcome {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| format!("{}: it has no process id", self.name))?;
-        kill_process(pid, Signal::TERM).map_err(|error| format!("cannot stop {}: {error}", self.name))?;
-        self.wait()
+        kill_process(pid, Signal::TERM).map_err(|error| format!("cannot stop {}: {error}", self.name))
     }
 
     /// Who it is.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::peer::{Peer, is};
-use super::stage::Stage;
+use super::stage::{Stage, UNTIL_ENDED};
 use crate::gateways::Outcome;
 
 /// A PeerId of nobody here.
@@ -37,7 +37,7 @@ pub(super) fn exchange(stage: &Stage<'_>) -> Outcome<String> {
             "--know",
             &know,
             "--idle",
-            "60",
+            UNTIL_ENDED,
         ],
     )?;
     let answers = peer.events("px1_resolve", 2)?;

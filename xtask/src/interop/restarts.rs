@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::stage::{Daemon, Stage, seed};
+use super::stage::{Daemon, Stage, UNTIL_ENDED, seed};
 use super::talk::{all_sent, contents, messages, numbered, same_texts};
 use crate::gateways::{Outcome, free_ports};
 
@@ -21,7 +21,7 @@ pub(super) fn peer_returns(stage: &Stage<'_>) -> Outcome<String> {
     let peer = |arguments: &[&str]| stage.peer("js", &[&home, arguments].concat());
     let burst = BURST.to_string();
 
-    let mut first = peer(&["--expect", &burst, "--idle", "60"])?;
+    let mut first = peer(&["--expect", &burst, "--idle", UNTIL_ENDED])?;
     let principal = first.principal()?;
     let before = numbered("before", BURST);
     alice.clawchat(&["peers", "add", &principal, &first.address()?])?;
@@ -63,7 +63,7 @@ pub(super) fn we_return(stage: &Stage<'_>) -> Outcome<String> {
             "--count",
             &count,
             "--idle",
-            "60",
+            UNTIL_ENDED,
         ],
     );
     let mut writer = writer?;
@@ -82,7 +82,7 @@ pub(super) fn we_return(stage: &Stage<'_>) -> Outcome<String> {
     )?;
 
     // Killed and stopped with messages queued a moment before.
-    let mut reader = stage.peer("reader", &["--idle", "80"])?;
+    let mut reader = stage.peer("reader", &["--idle", UNTIL_ENDED])?;
     let principal = reader.principal()?;
     bob.clawchat(&["peers", "add", &principal, &reader.address()?])?;
     let mut sent = Vec::new();

@@ -21,8 +21,10 @@ use super::peer::{LastLines, Peer};
 use crate::gateways::{self, Gateway, Outcome, PASSWORD};
 use crate::storm;
 
-/// How long a scenario may take in all.
-const SCENARIO_LIMIT: Duration = Duration::from_secs(90);
+/// How long a scenario is waited for. Nothing in it is measured by that.
+const SCENARIO_LIMIT: Duration = Duration::from_secs(300);
+/// What a peer is told that is to stay until it is ended, in seconds: longer than any scenario.
+pub(super) const UNTIL_ENDED: &str = "1000";
 /// Between two looks at something that is being waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Lines of a gateway's log that are shown when a scenario fails.

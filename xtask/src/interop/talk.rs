@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::peer::{Peer, is};
-use super::stage::{Daemon, Stage};
+use super::stage::{Daemon, Stage, UNTIL_ENDED};
 use crate::gateways::Outcome;
 
 /// Messages in one direction.
@@ -55,7 +55,7 @@ pub(super) fn dialed(stage: &Stage<'_>) -> Outcome<String> {
 pub(super) fn dialing(stage: &Stage<'_>) -> Outcome<String> {
     let alice = stage.gateway("alice")?;
     let count = MANY.to_string();
-    let mut peer = stage.peer("js", &["--expect", &count, "--idle", "60"])?;
+    let mut peer = stage.peer("js", &["--expect", &count, "--idle", UNTIL_ENDED])?;
     let principal = peer.principal()?;
     alice.clawchat(&["peers", "add", &principal, &peer.address()?])?;
     let texts = numbered("message", MANY);

@@ -11,8 +11,10 @@ use super::space::{Lab, Space};
 use super::world::{Side, World};
 use crate::gateways::Outcome;
 
-/// How long a packet may be on its way within this machine before it counts as lost.
+/// How long a packet may be on its way within this machine before it counts as lost, where none is expected.
 const ARRIVAL_LIMIT: Duration = Duration::from_millis(500);
+/// The same where one is expected: the machine may be busy, or stand still for a while.
+const EXPECTED_LIMIT: Duration = Duration::from_secs(20);
 /// Where servers listen.
 const ASKED: u16 = 7001;
 /// Where servers listen that nobody has sent to.
@@ -32,7 +34,11 @@ pub(super) struct Found {
 pub(super) fn check(lab: &Lab, kind: Kind) -> Outcome {
     let world = World::build(lab, [kind, Kind::Public])?;
     for (name, udp) in [("UDP", true), ("TCP", false)] {
-        let found = if udp { over_udp(&world) } else { over_tcp(&world) }?;
+        let found = if udp {
+            over_udp(&world, kind)
+        } else {
+            over_tcp(&world, kind)
+        }?;
         let expected = Found {
             mapping: kind.mapping(udp),
             filter: (kind.mapping(udp) != Mapping::Blocked).then(|| kind.filter()),
@@ -46,15 +52,11 @@ pub(super) fn check(lab: &Lab, kind: Kind) -> Outcome {
     Ok(())
 }
 
-fn over_udp(world: &World<'_>) -> Outcome<Found> {
+fn over_udp(world: &World<'_>, kind: Kind) -> Outcome<Found> {
+    let goes_out = kind.mapping(true) != Mapping::Blocked;
+    let strangers_get_in = kind.filter() == Filter::Open;
     let open = |space: &Space, port: u16| {
-        space.run(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(|error| error.to_string())?;
-            socket
-                .set_read_timeout(Some(ARRIVAL_LIMIT))
-                .map_err(|error| error.to_string())?;
-            Ok(socket)
-        })
+        space.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(|error| error.to_string()))
     };
     let ((one, one_ip), (two, two_ip)) = (world.server(0), world.server(1));
     let inside = open(world.host(Side::A), PORT)?;
@@ -65,7 +67,7 @@ fn over_udp(world: &World<'_>) -> Outcome<Found> {
         inside
             .send_to(b"who am I?", (ip, ASKED))
             .map_err(|error| format!("cannot send: {error}"))?;
-        source(at)
+        source(at, goes_out)
     };
     let Some(first) = seen(&asked, one_ip)? else {
         return Ok(Found {
@@ -73,15 +75,18 @@ fn over_udp(world: &World<'_>) -> Outcome<Found> {
             filter: None,
         });
     };
-    let arrives = |from: &UdpSocket| -> Outcome<bool> {
+    let arrives = |from: &UdpSocket, expected: bool| -> Outcome<bool> {
         // Nothing may wait from before, and a lost one is not noticed by the sender.
         let _ = from.send_to(b"may I?", first);
-        Ok(source(&inside)?.is_some())
+        Ok(source(&inside, expected)?.is_some())
     };
-    if !arrives(&asked)? {
+    if !arrives(&asked, true)? {
         return Err("an answer did not arrive".to_owned());
     }
-    let filter = filter(arrives(&not_asked)?, arrives(&stranger)?)?;
+    let filter = filter(
+        arrives(&not_asked, strangers_get_in)?,
+        arrives(&stranger, strangers_get_in)?,
+    )?;
     let second = seen(&asked_too, two_ip)?.ok_or("nothing arrived at the second server")?;
     Ok(Found {
         mapping: mapping(world, first, second)?,
@@ -89,7 +94,7 @@ fn over_udp(world: &World<'_>) -> Outcome<Found> {
     })
 }
 
-fn over_tcp(world: &World<'_>) -> Outcome<Found> {
+fn over_tcp(world: &World<'_>, kind: Kind) -> Outcome<Found> {
     let listening = |space: &Space, port: u16| {
         space.run(|| {
             let socket = bound(port)?;
@@ -118,7 +123,8 @@ fn over_tcp(world: &World<'_>) -> Outcome<Found> {
     };
     let first = seen(&asked, one_ip)?;
     let arrives = |from: &Space| -> Outcome<bool> {
-        from.run(|| Ok(TcpStream::connect_timeout(&first, ARRIVAL_LIMIT).is_ok()))
+        let limit = limit(kind.filter() == Filter::Open);
+        from.run(|| Ok(TcpStream::connect_timeout(&first, limit).is_ok()))
     };
     let filter = filter(arrives(one)?, arrives(two)?)?;
     let second = seen(&asked_too, two_ip)?;
@@ -141,8 +147,16 @@ fn bound(port: u16) -> Outcome<std::os::fd::OwnedFd> {
     made().map_err(|error| format!("a socket at port {port}: {error}"))
 }
 
+/// How long something is waited for.
+fn limit(expected: bool) -> Duration {
+    if expected { EXPECTED_LIMIT } else { ARRIVAL_LIMIT }
+}
+
 /// Where the next packet comes from, if one comes.
-fn source(socket: &UdpSocket) -> Outcome<Option<SocketAddr>> {
+fn source(socket: &UdpSocket, expected: bool) -> Outcome<Option<SocketAddr>> {
+    socket
+        .set_read_timeout(Some(limit(expected)))
+        .map_err(|error| error.to_string())?;
     match socket.recv_from(&mut [0; 64]) {
         Ok((_, source)) => Ok(Some(source)),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
@@ -152,7 +166,7 @@ fn source(socket: &UdpSocket) -> Outcome<Option<SocketAddr>> {
 
 /// Where the next connection comes from, if one comes.
 fn accepted(listener: &TcpListener) -> Outcome<Option<SocketAddr>> {
-    let deadline = Instant::now() + ARRIVAL_LIMIT;
+    let deadline = Instant::now() + EXPECTED_LIMIT;
     loop {
         match listener.accept() {
             Ok((_, source)) => return Ok(Some(source)),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{LOBBY, Ours, address, check_messages, check_numbered, identity, node};
 use crate::gateways::Outcome;
-use crate::interop::stage::Stage;
+use crate::interop::stage::{Stage, UNTIL_ENDED};
 
 /// Messages missed: several pages of an existing peer, which answers with 500 at most.
 const MISSED: usize = 1200;
@@ -74,10 +74,12 @@ pub(in crate::interop) fn they_were_away(stage: &Stage<'_>) -> Outcome<String> {
             "kept",
             "--count",
             MISSED_TEXT,
+            "--linger",
+            UNTIL_ENDED,
         ],
     )?;
-    writer.finish()?;
     let before = ours.history_of(MISSED)?;
+    writer.dismiss()?;
     ours.kill();
     ours.start()?;
     let after = ours.history_of(MISSED)?;

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{LOBBY, Ours, address, identity, list, node};
-use crate::gateways::{Outcome, text};
+use crate::gateways::{Outcome, free_ports, text};
 use crate::interop::stage::Stage;
 
 /// Who says what first, in both directions, with keys and without.
@@ -206,14 +206,14 @@ pub(in crate::interop) fn returns(stage: &Stage<'_>) -> Outcome<String> {
     ours.say("later")?;
     patient.finish()?;
     // The other one is killed; ours dials again.
+    let port = free_ports()?.to_string();
     let mut mortal = node(
         stage,
         "mortal",
         Some("mortal-keys"),
-        &["--listen", "0", "--subscribe", LOBBY],
+        &["--listen", &port, "--subscribe", LOBBY],
     )?;
     let url = address(&mut mortal)?;
-    let port = mortal.event("listening")?["port"].to_string();
     let mut dialing = Ours::new(stage, "dialing");
     dialing.peers.push(url);
     dialing.start()?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::peer::Peer;
 use super::stage::Stage;
-use crate::gateways::{self, Outcome};
+use crate::gateways::{self, Outcome, free_ports};
 
 /// The channel of all scenarios.
 const LOBBY: &str = "lobby";
@@ -25,7 +25,7 @@ struct Ours<'a> {
     name: String,
     home: PathBuf,
     /// 0 before the first start; then always the same.
-    port: u64,
+    port: u16,
     bootstrap: Option<String>,
     peers: Vec<String>,
     running: Option<Peer>,
@@ -56,6 +56,10 @@ impl<'a> Ours<'a> {
 
     /// Configured by the environment alone, as the original is.
     fn start(&mut self) -> Outcome {
+        if self.port == 0 {
+            // Not one the system chooses: an outgoing connection of another scenario could have it when ours comes back.
+            self.port = free_ports()?;
+        }
         let mut command = Command::new(self.stage.ours("clawchatd"));
         command.arg("mesh").arg("--data-dir").arg(&self.home);
         for url in &self.peers {
@@ -74,8 +78,9 @@ impl<'a> Ours<'a> {
         let title = format!("{} (clawchatd mesh)", self.name);
         let mut running = self.stage.program(&title, command, "started")?;
         let started = running.event("started")?;
-        let port = started["port"].as_u64();
-        self.port = port.ok_or_else(|| format!("{}: no port in {started}", self.name))?;
+        if started["port"] != self.port {
+            return Err(format!("{}: not at port {}: {started}", self.name, self.port));
+        }
         let peer_id = gateways::text(&started, "peerId")?;
         if !self.peer_id.is_empty() && self.peer_id != peer_id {
             return Err(format!("{}: it came back as somebody else", self.name));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{LOBBY, Ours, address, check_messages, check_numbered, identity, node};
 use crate::gateways::{Outcome, text};
-use crate::interop::stage::Stage;
+use crate::interop::stage::{Stage, UNTIL_ENDED};
 
 /// Messages in one direction.
 const MANY: usize = 100;
@@ -31,11 +31,13 @@ pub(in crate::interop) fn lobby(stage: &Stage<'_>) -> Outcome<String> {
             MANY_TEXT,
             "--payload",
             r#"{"b":1.0,"a":[1e21,-0,"\u00e4\ud83d\ude00"],"1":null}"#,
+            "--linger",
+            UNTIL_ENDED,
         ],
     )?;
     let key = identity(&mut signed)?;
-    signed.finish()?;
     let history = ours.history_of(MANY)?;
+    signed.dismiss()?;
     check_messages(&history, &key, true)?;
     check_numbered(&history, "signed", MANY)?;
     if history
@@ -59,10 +61,12 @@ pub(in crate::interop) fn lobby(stage: &Stage<'_>) -> Outcome<String> {
             "unsigned",
             "--count",
             MANY_TEXT,
+            "--linger",
+            UNTIL_ENDED,
         ],
     )?;
-    opaque.finish()?;
     let history = ours.history_of(2 * MANY)?;
+    opaque.dismiss()?;
     let unsigned: Vec<Value> = history
         .into_iter()
         .filter(|message| message["sender"] == "opaque")
@@ -93,7 +97,7 @@ pub(in crate::interop) fn lobby(stage: &Stage<'_>) -> Outcome<String> {
         "type": "message", "message_id": "forged", "channel_id": LOBBY, "sender_id": key, "body": "I am signed",
         "timestamp": "2026-01-02T03:04:05.678Z",
     });
-    let forger = node(
+    let mut forger = node(
         stage,
         "forger",
         None,
@@ -105,12 +109,13 @@ pub(in crate::interop) fn lobby(stage: &Stage<'_>) -> Outcome<String> {
             "--no-sync",
             "--send-raw",
             &forged.to_string(),
+            "--linger",
+            UNTIL_ENDED,
         ],
     )?;
-    let said = forger.finish()?;
-    if !said.iter().any(|event| event["event"] == "error_frame") {
-        return Err("a forged message was not complained about".to_owned());
-    }
+    // It is complained about.
+    forger.event("error_frame")?;
+    forger.dismiss()?;
     ours.say("one")?;
     ours.clawchat(&[
         "channel",
@@ -220,17 +225,25 @@ pub(in crate::interop) fn garbage(stage: &Stage<'_>) -> Outcome<String> {
         "--no-sync",
         // So nobody asks it for anything.
         "--no-store",
+        "--frames",
         "--linger",
-        "2",
+        UNTIL_ENDED,
     ];
-    for frame in frames.iter().chain([&deep.as_str()]) {
+    // What is answered behind them all says that they were read.
+    for frame in frames.iter().chain(&[deep.as_str(), r#"{"type":"ping"}"#]) {
         arguments.extend(["--send-raw", frame]);
     }
-    let said = node(stage, "garbage", None, &arguments)?.finish()?;
-    let complaints = said
-        .iter()
-        .filter(|event| event["event"] == "error_frame")
-        .count();
+    let mut rude = node(stage, "garbage", None, &arguments)?;
+    let is_answered = |got: &Value| {
+        let raw = got["raw"].as_str().unwrap_or_default();
+        raw.contains(r#""type":"pong""#)
+    };
+    let mut answers = 1;
+    while !rude.events("got", answers)?.iter().any(is_answered) {
+        answers += 1;
+    }
+    let complaints = rude.so_far("error_frame").len();
+    rude.dismiss()?;
     if complaints < 5 {
         return Err(format!(
             "only {complaints} error frames for {} bad ones",
@@ -250,11 +263,13 @@ pub(in crate::interop) fn garbage(stage: &Stage<'_>) -> Outcome<String> {
             "--publish",
             LOBBY,
             "hello",
+            "--linger",
+            UNTIL_ENDED,
         ],
     )?;
     let key = identity(&mut good)?;
-    good.finish()?;
     check_messages(&ours.history_of(1)?, &key, true)?;
+    good.dismiss()?;
     if ours.clawchat(&["daemon", "status"])?["pid"].as_u64() != pid.map(u64::from) {
         return Err("our peer is not the process it was".to_owned());
     }
@@ -322,12 +337,16 @@ pub(in crate::interop) fn gateway(stage: &Stage<'_>) -> Outcome<String> {
         "--publish",
         &channel,
         "and back",
+        "--linger",
+        UNTIL_ENDED,
     ];
-    node(stage, "node again", Some("node-keys"), &arguments)?.finish()?;
+    let mut again = node(stage, "node again", Some("node-keys"), &arguments)?;
+    again.event("message")?;
     let direct = stage.until("the answer to a direct message", || {
         let direct = alice.clawchat(&["dm", "history", &key])?;
         Ok(Some(direct).filter(|direct| direct[1]["body"] == "and back"))
     })?;
+    again.dismiss()?;
     if direct[1]["sender"] != key.as_str() || direct[1]["verified"] != true {
         return Err(format!("the answer to a direct message: {}", direct[1]));
     }
