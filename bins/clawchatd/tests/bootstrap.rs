@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const LIST: &str = r#"{"version":1,"peers":[{"peer_id":"a","ws_url":"ws://a.example:5000"}]}"#;
 
 fn serve(file: &Path, port: u16) -> Child {

@@ -15,7 +15,7 @@ use common::{Ended, Home};
 use serde_json::{Value, json};
 
 /// How long something may take that happens by itself.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A mesh peer that runs. Killed when dropped.
 struct Peer {
