@@ -1,5 +1,7 @@
 //! What is said, in both directions, and who is believed.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::{LOBBY, Ours, address, check_messages, check_numbered, identity, node};
@@ -154,6 +156,9 @@ pub(in crate::interop) fn relay(stage: &Stage<'_>) -> Outcome<String> {
         "--expect",
         MANY_TEXT,
         "--require-valid",
+        // Whoever has heard all must not leave before it was heard.
+        "--linger",
+        UNTIL_ENDED,
     ];
     let mut left = node(
         stage,
@@ -176,20 +181,23 @@ pub(in crate::interop) fn relay(stage: &Stage<'_>) -> Outcome<String> {
         .concat(),
     )?;
     let names = [identity(&mut left)?, identity(&mut right)?];
-    let events = [left.finish()?, right.finish()?];
-    for (events, other) in events.iter().zip(names.iter().rev()) {
-        let live = events.iter().filter(|event| {
-            event["event"] == "message"
-                && event["sender_id"] == other.as_str()
-                && event["signature_state"] == "valid"
-        });
-        let count = live.count();
-        if count < MANY {
-            return Err(format!(
-                "{count} of {MANY} messages came through with their signature"
-            ));
+    for (peer, other) in [&mut left, &mut right].into_iter().zip(names.iter().rev()) {
+        let mut count = MANY;
+        loop {
+            let heard = peer.events("message", count)?;
+            let theirs: HashSet<&str> = heard
+                .iter()
+                .filter(|event| event["sender_id"] == other.as_str() && event["signature_state"] == "valid")
+                .filter_map(|event| event["message_id"].as_str())
+                .collect();
+            if theirs.len() == MANY {
+                break;
+            }
+            count = heard.len() + 1;
         }
     }
+    left.dismiss()?;
+    right.dismiss()?;
     let history = ours.history_of(2 * MANY)?;
     if history.iter().any(|message| message["verified"] != true) {
         return Err("a relayed message is not verified here".to_owned());
