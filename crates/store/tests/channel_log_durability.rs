@@ -19,7 +19,7 @@ use clawchat_store::{
 use clawchat_types::NodeId;
 
 use channels::{append, appended, entry, everything, name, open_log, options};
-use common::{KEY, contents, copy, roomy, scratch};
+use common::{KEY, contents, copy, opening, roomy, scratch, starting};
 
 /// Tells the test binary to be the process that gets killed; the value is the log's folder.
 const CHILD: &str = "CLAWCHAT_CHANNEL_LOG_TEST_CHILD";
@@ -29,7 +29,7 @@ fn open_indexed(place: &Path) -> SledChannelLog {
         recent_entries: 100,
         ..options(LogQuota::default())
     };
-    SledChannelLog::open(place, &KEY, options).unwrap()
+    opening(|| SledChannelLog::open(place, &KEY, options)).unwrap()
 }
 
 /// A log with something in every tree, closed in order or not, and what it remembers. It was opened twice, so that
@@ -77,7 +77,7 @@ fn filled(folder: &Path, entries: u64, orderly: bool) -> (PathBuf, String) {
 /// Whether it was refused.
 fn verdict(place: &Path, whole: &str, what: &str) -> bool {
     let before = contents(place);
-    match SledChannelLog::open(place, &KEY, options(LogQuota::default())) {
+    match opening(|| SledChannelLog::open(place, &KEY, options(LogQuota::default()))) {
         Ok(log) => {
             assert_eq!(everything(&log), whole, "{what}: opened without all of it");
             let outcome = appended(&log, entry("new", 1));
@@ -233,13 +233,13 @@ fn it_is_opened_by_one_at_a_time_under_its_key_and_as_what_it_is() {
     let folder = scratch();
     let (place, _) = filled(folder.path(), 10, true);
     let before = contents(&place);
-    let error = SledChannelLog::open(&place, &[1; 32], options(LogQuota::default())).err();
+    let error = opening(|| SledChannelLog::open(&place, &[1; 32], options(LogQuota::default()))).err();
     assert_eq!(error, Some(OpenError::WrongKey { path: place.clone() }));
-    let error = SledStore::open(&place, &KEY, roomy()).err();
+    let error = opening(|| SledStore::open(&place, &KEY, roomy())).err();
     assert_eq!(error, Some(OpenError::WrongKey { path: place.clone() }));
     assert!(contents(&place) == before);
     let first = open_log(&place);
-    let error = SledChannelLog::open(&place, &KEY, options(LogQuota::default())).err();
+    let error = opening(|| SledChannelLog::open(&place, &KEY, options(LogQuota::default()))).err();
     assert_eq!(error, Some(OpenError::InUse { path: place.clone() }));
     first.close().unwrap();
     open_log(&place);
@@ -269,7 +269,7 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_space() {
         },
         ..ChannelLogOptions::default()
     };
-    let log = SledChannelLog::open(&folder.path().join("log"), &KEY, options).unwrap();
+    let log = opening(|| SledChannelLog::open(&folder.path().join("log"), &KEY, options)).unwrap();
     appended(&log, entry("a", 1));
     free.store(1_000_100, Ordering::SeqCst);
     let refused = log.commit(vec![append("a", 2), append("b", 1)]);
@@ -329,13 +329,13 @@ fn killed_at_random_it_loses_and_doubles_nothing() {
     let place = folder.path().join("log");
     let mut acked: Vec<u64> = Vec::new();
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program
             .args(["--exact", "the_process_that_gets_killed", "--nocapture"])
             .env(CHILD, &place)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        let mut child = starting(|| program.spawn()).unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok);
@@ -380,7 +380,7 @@ fn the_process_that_gets_killed() {
         recent_entries: 40,
         ..options(LogQuota::default())
     };
-    let log = SledChannelLog::open(Path::new(&place), &KEY, options).unwrap();
+    let log = opening(|| SledChannelLog::open(Path::new(&place), &KEY, options)).unwrap();
     let mut number = log.channel("lobby").unwrap().map_or(0, |info| info.last);
     loop {
         number += 1;

@@ -15,7 +15,9 @@ use clawchat_store::{
 };
 use clawchat_types::{Content, OutboundStatus, UnixMillis};
 
-use common::{KEY, contents, copy, draft, id, inbound, message, open, principal, roomy, scratch, set};
+use common::{
+    KEY, contents, copy, draft, id, inbound, message, open, opening, principal, roomy, scratch, set, starting,
+};
 
 /// Tells the test binary to be the process that gets killed; the value is the store's folder.
 const CHILD: &str = "CLAWCHAT_STORE_TEST_CHILD";
@@ -104,7 +106,7 @@ fn everything(store: &dyn MessageStore) -> Result<String, StoreError> {
 /// Whether it was refused.
 fn verdict(place: &Path, whole: &str, what: &str) -> bool {
     let before = contents(place);
-    match SledStore::open(place, &KEY, roomy()) {
+    match opening(|| SledStore::open(place, &KEY, roomy())) {
         Ok(store) => {
             assert_eq!(
                 everything(&store).unwrap(),
@@ -315,7 +317,7 @@ fn a_newer_format_is_refused_by_name() {
     bytes[body..].copy_from_slice(&sum);
     std::fs::write(&path, bytes).unwrap();
     let before = contents(&place);
-    let error = SledStore::open(&place, &KEY, roomy()).err().unwrap();
+    let error = opening(|| SledStore::open(&place, &KEY, roomy())).err().unwrap();
     assert_eq!(
         error,
         OpenError::NewerFormat {
@@ -332,7 +334,9 @@ fn a_wrong_key_is_refused_and_changes_nothing() {
     let folder = scratch();
     let (place, _) = filled(folder.path(), 10, true);
     let before = contents(&place);
-    let error = SledStore::open(&place, &[1; 32], roomy()).err().unwrap();
+    let error = opening(|| SledStore::open(&place, &[1; 32], roomy()))
+        .err()
+        .unwrap();
     assert_eq!(error, OpenError::WrongKey { path: place.clone() });
     assert!(contents(&place) == before);
     assert_eq!(open(&place).inbox_count().unwrap(), 10 + 10 / 2 / 4);
@@ -343,7 +347,7 @@ fn a_store_is_opened_by_one_at_a_time() {
     let folder = scratch();
     let place = folder.path().join("store");
     let first = open(&place);
-    let error = SledStore::open(&place, &KEY, roomy()).err().unwrap();
+    let error = opening(|| SledStore::open(&place, &KEY, roomy())).err().unwrap();
     assert_eq!(error, OpenError::InUse { path: place.clone() });
     first.close().unwrap();
     open(&place);
@@ -388,7 +392,7 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_space() {
         reserve_bytes: 1_000_000,
         free_space: Arc::new(move |_| Ok(seen.load(Ordering::SeqCst))),
     };
-    let store = SledStore::open(&place, &KEY, options.clone()).unwrap();
+    let store = opening(|| SledStore::open(&place, &KEY, options.clone())).unwrap();
     store.commit(vec![Write::Enqueue(draft(1, 1))]).unwrap();
     free.store(1_000_100, Ordering::SeqCst);
     let refused = store.commit(vec![Write::Enqueue(draft(2, 1))]);
@@ -409,10 +413,12 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_space() {
     drop(store);
     // Opening in order needs no space; examining and making a store do, and say so.
     free.store(10, Ordering::SeqCst);
-    drop(SledStore::open(&place, &KEY, options.clone()).unwrap());
+    drop(opening(|| SledStore::open(&place, &KEY, options.clone())).unwrap());
     std::fs::remove_file(place.join("clean")).unwrap();
     for place in [place, folder.path().join("other")] {
-        let error = SledStore::open(&place, &KEY, options.clone()).err().unwrap();
+        let error = opening(|| SledStore::open(&place, &KEY, options.clone()))
+            .err()
+            .unwrap();
         assert!(
             matches!(error, OpenError::StorageFull { free: 10, .. }),
             "{error}"
@@ -427,23 +433,16 @@ fn a_disk_that_really_fills_up_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
-        .arg(&disk)
-        .output();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"]).arg(&disk);
+    let mounted = starting(|| mount.output());
     if !mounted.is_ok_and(|output| output.status.success()) {
         println!("skipped: no right to mount a small tmpfs");
         return;
     }
     let result = std::panic::catch_unwind(|| fill_disk(&disk.join("store")));
-    assert!(
-        Command::new("umount")
-            .arg("-l")
-            .arg(&disk)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let unmounted = starting(|| Command::new("umount").arg("-l").arg(&disk).status());
+    assert!(unmounted.unwrap().success());
     result.unwrap();
 }
 
@@ -455,7 +454,7 @@ fn fill_disk(place: &Path) {
     };
     let ballast = place.with_file_name("ballast");
     std::fs::write(&ballast, vec![1; 2 * 1024 * 1024]).unwrap();
-    let store = SledStore::open(place, &KEY, options.clone()).unwrap();
+    let store = opening(|| SledStore::open(place, &KEY, options.clone())).unwrap();
     let mut acked = 0;
     let refusal = loop {
         match store.commit((1..=50).map(|n| inbound(acked + n, 1, acked + n)).collect()) {
@@ -471,14 +470,16 @@ fn fill_disk(place: &Path) {
     drop(store);
 
     // Without one the engine runs into the wall: the write fails, nothing acknowledged is gone.
-    let store = SledStore::open(
-        place,
-        &KEY,
-        StoreOptions {
-            reserve_bytes: 0,
-            ..roomy()
-        },
-    )
+    let store = opening(|| {
+        SledStore::open(
+            place,
+            &KEY,
+            StoreOptions {
+                reserve_bytes: 0,
+                ..roomy()
+            },
+        )
+    })
     .unwrap();
     let refusal = loop {
         match store.commit((1..=50).map(|n| inbound(acked + n, 1, acked + n)).collect()) {
@@ -509,13 +510,13 @@ fn killed_at_random_it_loses_and_doubles_nothing() {
     let place = folder.path().join("store");
     let mut acked: Vec<u64> = Vec::new();
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program
             .args(["--exact", "the_process_that_gets_killed", "--nocapture"])
             .env(CHILD, &place)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        let mut child = starting(|| program.spawn()).unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok);

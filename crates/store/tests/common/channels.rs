@@ -16,7 +16,7 @@ use clawchat_store::{
 };
 use clawchat_types::UnixMillis;
 
-use crate::common::{KEY, roomy};
+use crate::common::{KEY, opening, roomy};
 
 /// When the entries of these tests are received, unless they say so.
 pub const NOW: u64 = 1_700_000_000_000;
@@ -30,7 +30,7 @@ pub fn options(quota: LogQuota) -> ChannelLogOptions {
 }
 
 pub fn open_log(folder: &Path) -> SledChannelLog {
-    SledChannelLog::open(folder, &KEY, options(LogQuota::default())).unwrap()
+    opening(|| SledChannelLog::open(folder, &KEY, options(LogQuota::default()))).unwrap()
 }
 
 /// With quotas and an index in memory that are soon exhausted.
@@ -39,7 +39,7 @@ pub fn open_small(folder: &Path) -> SledChannelLog {
         recent_entries: 16,
         ..options(small())
     };
-    SledChannelLog::open(folder, &KEY, options).unwrap()
+    opening(|| SledChannelLog::open(folder, &KEY, options)).unwrap()
 }
 
 /// Quotas that are soon reached.

@@ -8,6 +8,7 @@
 )]
 
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use clawchat_store::{OutboundDraft, Proof, SledStore, StoreOptions, Write};
 use clawchat_types::{
@@ -87,7 +88,23 @@ pub fn roomy() -> StoreOptions {
 }
 
 pub fn open(folder: &Path) -> SledStore {
-    SledStore::open(folder, &KEY, roomy()).unwrap()
+    opening(|| SledStore::open(folder, &KEY, roomy())).unwrap()
+}
+
+/// Between its fork and its exec a program that is started holds every lock of this process, also those that a test
+/// beside it lets go of: nothing is opened meanwhile.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Opens something that is locked.
+pub fn opening<T>(open: impl FnOnce() -> T) -> T {
+    let _nobody_starts = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    open()
+}
+
+/// Starts a program.
+pub fn starting<T>(start: impl FnOnce() -> T) -> T {
+    let _nobody_opens = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    start()
 }
 
 /// A folder for tests about dying processes and damaged files, which need no real disk: in memory where that is
