@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use clawchat_gateway::admin::run_offline;
 use clawchat_gateway::home::Home;
 use clawchat_gateway::ipc::{Call, Secret};
 use clawchat_gateway::{Gateway, GatewayOptions};
-use clawchat_testkit::Person;
+use clawchat_testkit::{Person, Stopwatch};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -32,8 +33,12 @@ use tokio::task::JoinHandle;
 pub(crate) use self::caller::{Caller, contents};
 pub(crate) use self::rogue::{Chat, Rogue, letter};
 
-/// No step of any test takes longer, or it fails.
+/// No step of any test takes longer, or it fails. Of [`own_time`]: what a busy machine takes away does not count.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// How often the deadline is looked at.
+const BEAT: Duration = Duration::from_millis(500);
+/// How long a gateway is asked to wait for something, in milliseconds: longer than any test waits for its answer.
+pub(crate) const WAIT: u64 = 1_200_000;
 /// How often a condition that announces itself in no other way is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// Where ports are looked for: below those the system gives to outgoing connections, which could otherwise take
@@ -44,9 +49,19 @@ pub(crate) const PASSWORD: &str = "not a secret at all";
 
 /// Waits, but not for ever.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future)
-        .await
-        .expect("this takes too long")
+    in_time(future).await.expect("this takes too long")
+}
+
+/// What comes of it within the deadline.
+async fn in_time<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let watch = Stopwatch::start();
+    while watch.elapsed() < DEADLINE {
+        if let Ok(done) = tokio::time::timeout(BEAT, &mut future).await {
+            return Some(done);
+        }
+    }
+    None
 }
 
 /// Looks until there is something to see.
@@ -59,9 +74,9 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
-    match tokio::time::timeout(DEADLINE, looking).await {
-        Ok(seen) => seen,
-        Err(_) => panic!("not in time: {what}"),
+    match in_time(looking).await {
+        Some(seen) => seen,
+        None => panic!("not in time: {what}"),
     }
 }
 

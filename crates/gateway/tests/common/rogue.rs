@@ -140,10 +140,15 @@ pub(crate) struct Chat {
 
 impl Chat {
     pub(crate) async fn open(session: &SessionHandle) -> Self {
-        Self {
-            stream: session.open_stream(CHAT_LABEL).await.unwrap(),
+        Self::try_open(session).await.unwrap()
+    }
+
+    /// The same in a session that may have ended.
+    pub(crate) async fn try_open(session: &SessionHandle) -> Result<Self, StreamError> {
+        Ok(Self {
+            stream: session.open_stream(CHAT_LABEL).await?,
             sender: ChatSender::new(),
-        }
+        })
     }
 
     /// The bytes of a message frame, not sent.

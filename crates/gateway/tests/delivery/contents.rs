@@ -3,7 +3,7 @@
 use clawchat_testkit::Person::{Alice, Bob};
 use serde_json::{Value, json};
 
-use crate::common::{Gate, pair};
+use crate::common::{Gate, WAIT, pair};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_strange_and_empty_texts_arrive_as_they_were_sent() {
@@ -41,7 +41,7 @@ async fn large_messages_pipelined_arrive_in_order_near_and_far() {
     }
     for (gate, person, count, bytes) in loads {
         for number in 0..count {
-            let request = json!({ "cmd": "recv", "after": number, "limit": 1, "timeout": 30_000 });
+            let request = json!({ "cmd": "recv", "after": number, "limit": 1, "timeout": WAIT });
             let message = gate.caller(person).ok(request).await;
             let text = message[0]["content"].as_str().unwrap();
             assert_eq!(text.len(), bytes);
@@ -64,7 +64,7 @@ async fn a_payload_arrives_beside_the_text_as_the_same_json() {
         a.caller(Alice)
             .ok(
                 json!({ "cmd": "send", "to": Bob.principal().to_string(), "content": "see", "payload": payload,
-                "wait": 30_000 }),
+                "wait": WAIT }),
             )
             .await;
     }

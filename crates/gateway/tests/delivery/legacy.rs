@@ -8,7 +8,7 @@ use clawchat_testkit::Person::{Alice, Alice2, Bob, Dave};
 use clawchat_types::UnixMillis;
 use serde_json::{Value, json};
 
-use crate::common::{Gate, Rogue, eventually, within};
+use crate::common::{Gate, Rogue, WAIT, eventually, within};
 
 /// A text as the session's local side writes it.
 fn chat(session: &LegacySession, id: &str, content: &str) -> Vec<u8> {
@@ -153,7 +153,7 @@ async fn a_payload_fails_with_the_reason_and_holds_nothing_up() {
     listen(dave.legacy_session(&gate).await.unwrap());
     let to = Dave.principal().to_string();
     let refused = bob
-        .ask(json!({ "cmd": "send", "to": to, "content": "x", "payload": { "a": 1 }, "wait": 20_000 }))
+        .ask(json!({ "cmd": "send", "to": to, "content": "x", "payload": { "a": 1 }, "wait": WAIT }))
         .await;
     assert_eq!(refused["code"], "failed", "{refused}");
     assert!(
@@ -175,7 +175,7 @@ async fn the_first_thing_said_afterwards_answers_a_question() {
         tell(&session, "answer", "late").await;
     };
     let to = Dave.principal().to_string();
-    let asking = bob.ok(json!({ "cmd": "ask", "to": to, "content": "what time is it?", "timeout": 20_000 }));
+    let asking = bob.ok(json!({ "cmd": "ask", "to": to, "content": "what time is it?", "timeout": WAIT }));
     let (answer, ()) = tokio::join!(asking, answering);
     assert_eq!(answer["content"], "late");
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use clawchat_testkit::Person::{Alice, Alice2, Bob};
+use clawchat_testkit::Stopwatch;
 use serde_json::{Value, json};
 
-use crate::common::{Gate, contents, eventually, pair};
+use crate::common::{Gate, WAIT, contents, eventually, pair};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unread_messages_are_handed_out_once_however_many_ask() {
@@ -83,15 +84,15 @@ async fn messages_on_their_way_to_a_caller_that_vanished_are_unread_again() {
         let alice = alice.clone();
         async move {
             alice
-                .ok(json!({ "cmd": "recv", "unread": true, "timeout": 30_000 }))
+                .ok(json!({ "cmd": "recv", "unread": true, "timeout": WAIT }))
                 .await
         }
     });
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     drop(line);
     let page = second.await.unwrap();
     assert_eq!(page.as_array().unwrap().len(), 3);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +150,7 @@ async fn recv_returns_when_a_wanted_message_arrives_and_empty_when_its_time_is_u
     let mut waiting = bob.connect().await;
     let from = Alice2.principal().to_string();
     waiting
-        .say(json!({ "cmd": "recv", "from": from, "timeout": 30_000, "id": "recv" }))
+        .say(json!({ "cmd": "recv", "from": from, "timeout": WAIT, "id": "recv" }))
         .await;
     // What comes from somebody else does not end the wait.
     a.caller(Alice).deliver(Bob.principal(), "not this").await;
@@ -170,7 +171,7 @@ async fn a_question_gets_its_own_answer_and_no_other() {
     let mut line = alice.connect().await;
     let to = Bob.principal().to_string();
     for question in ["first", "second"] {
-        line.say(json!({ "cmd": "ask", "to": to, "content": question, "timeout": 30_000, "id": question }))
+        line.say(json!({ "cmd": "ask", "to": to, "content": question, "timeout": WAIT, "id": question }))
             .await;
     }
     bob.texts_once(2).await;
@@ -179,7 +180,7 @@ async fn a_question_gets_its_own_answer_and_no_other() {
     bob.deliver(Alice.principal(), "by the way").await;
     for question in questions.iter().rev() {
         let text = format!("re: {}", question["content"].as_str().unwrap());
-        bob.ok(json!({ "cmd": "reply", "replyTo": question["id"], "content": text, "wait": 30_000 }))
+        bob.ok(json!({ "cmd": "reply", "replyTo": question["id"], "content": text, "wait": WAIT }))
             .await;
     }
     let answers = [line.hear().await, line.hear().await];
@@ -224,7 +225,7 @@ async fn a_question_that_is_refused_ends_at_once() {
         .await;
     let answer = a
         .caller(Alice)
-        .ask(json!({ "cmd": "ask", "to": Bob.principal().to_string(), "content": "may I?", "timeout": 30_000 }))
+        .ask(json!({ "cmd": "ask", "to": Bob.principal().to_string(), "content": "may I?", "timeout": WAIT }))
         .await;
     assert_eq!(answer["code"], "not_allowed", "{answer}");
 }

@@ -3,7 +3,7 @@
 use clawchat_testkit::Person::{Alice, Alice2, Bob, Carol, Dave};
 use serde_json::json;
 
-use crate::common::{Gate, contents, eventually, pair};
+use crate::common::{Gate, WAIT, contents, eventually, pair};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_to_the_second_identity_of_a_gateway_arrives_there_and_nowhere_else() {
@@ -39,7 +39,7 @@ async fn two_identities_that_talk_to_the_same_remote_never_cross_and_are_answere
         );
         assert!(received.iter().all(|message| message["fromNick"] == name));
         // Bob was told no address of theirs: the answer takes the way the question came.
-        bob.ok(json!({ "cmd": "reply", "replyTo": received[0]["id"], "content": name, "wait": 30_000 }))
+        bob.ok(json!({ "cmd": "reply", "replyTo": received[0]["id"], "content": name, "wait": WAIT }))
             .await;
     }
     for person in [Alice, Alice2] {

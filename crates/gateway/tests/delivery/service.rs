@@ -5,7 +5,7 @@ use std::fs;
 use clawchat_testkit::Person::{Alice, Alice2, Bob, Carol};
 use serde_json::json;
 
-use crate::common::{Gate, PASSWORD, copy, pair};
+use crate::common::{Gate, PASSWORD, WAIT, copy, eventually, pair};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_added_while_the_gateway_runs_is_served_at_once() {
@@ -40,10 +40,10 @@ async fn an_identity_removed_while_the_gateway_runs_is_gone_and_messages_for_it_
     // Whoever waits for something of hers is told, not left waiting.
     let mut waiting = carol.connect().await;
     for (id, request) in [
-        ("recv", json!({ "cmd": "recv", "after": 1, "timeout": 60_000 })),
+        ("recv", json!({ "cmd": "recv", "after": 1, "timeout": WAIT })),
         (
             "ask",
-            json!({ "cmd": "ask", "to": Alice.principal().to_string(), "content": "?", "timeout": 60_000 }),
+            json!({ "cmd": "ask", "to": Alice.principal().to_string(), "content": "?", "timeout": WAIT }),
         ),
     ] {
         let mut request = request;
@@ -61,6 +61,12 @@ async fn an_identity_removed_while_the_gateway_runs_is_gone_and_messages_for_it_
     let status = bob.ok(json!({ "cmd": "status" })).await;
     assert_eq!(status["loadedIdentities"].as_array().unwrap().len(), 1);
 
+    // What went into her session now could fail with it, and for another reason.
+    let principal = Carol.principal().to_string();
+    eventually("her session is gone", async || {
+        (!alice.connected().await.contains(&principal)).then_some(())
+    })
+    .await;
     let id = alice.send(Carol.principal(), "after").await;
     let reason = alice.waiting(&id).await;
     assert!(reason.contains("does not know this principal"), "{reason}");
