@@ -12,7 +12,7 @@ mod caller;
 mod rogue;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -154,6 +154,17 @@ impl Gate {
         let running = self.running.take().expect("it runs");
         running.stop.send(()).unwrap();
         within(running.serving).await.unwrap();
+        self.let_go().await;
+    }
+
+    /// Waits until nobody holds a store of this home. A daemon that stops gives slow writes only so much time, and its
+    /// process takes with it what is left of them; here they are still under way. And between its fork and its exec a
+    /// program that another test starts holds all locks of this process.
+    async fn let_go(&self) {
+        let free = |lock: &Path| File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok());
+        for lock in locks(&self.root) {
+            eventually("the store is let go of", async || free(&lock).then_some(())).await;
+        }
     }
 
     /// Listens on another port from the next start on.
@@ -220,6 +231,20 @@ pub(crate) async fn pair(here: &[Person], there: &[Person]) -> (Gate, Gate) {
         }
     }
     (a, b)
+}
+
+/// The files that stand for the right to use a store, below this folder.
+fn locks(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    // What goes away meanwhile is no store.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(locks(&entry.path()));
+        } else if entry.file_name() == "format" {
+            found.push(entry.path());
+        }
+    }
+    found
 }
 
 fn offline(root: &Path, request: Value) -> Value {

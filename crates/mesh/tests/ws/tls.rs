@@ -186,8 +186,17 @@ async fn a_stranger_who_never_ends_his_greeting_loses_his_place() {
     assert_eq!(soon(stranger.read(&mut [0; 64])).await.unwrap_or(0), 0);
     // His place was the only one.
     let patient = authority.trusting(WsLimits::default());
-    let (dialed, _accepted) = dialed(&patient, &mut listener, "localhost").await;
-    assert!(dialed.is_ok(), "{dialed:?}");
+    soon(async {
+        loop {
+            match dialed(&patient, &mut listener, "localhost").await {
+                (Ok(_), Ok(_)) => return,
+                // So little time is not enough for everybody on a busy machine.
+                (_, Err(AcceptError::TimedOut)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
 
     // The same the other way: a listener that says nothing.
     let silent = tokio::net::TcpListener::bind(address).await.unwrap();

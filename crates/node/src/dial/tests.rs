@@ -73,8 +73,14 @@ fn addresses_are_tried_in_their_order_with_relays_behind_all_others() {
 #[test]
 fn the_next_address_waits_a_moment_for_the_one_before_and_then_both_are_under_way() {
     let (mut dials, _answer) = begin(vec![direct(1), direct(2), direct(3)]);
+    let begun = Instant::now();
     assert_eq!(dialed(&mut dials).len(), 1);
-    assert_eq!(dialed(&mut dials).len(), 0, "the first one has its moment");
+    let early = dialed(&mut dials).len();
+    if begun.elapsed() >= STAGGER {
+        // The machine paused in between.
+        return the_next_address_waits_a_moment_for_the_one_before_and_then_both_are_under_way();
+    }
+    assert_eq!(early, 0, "the first one has its moment");
     pass(&mut dials, STAGGER);
     assert_eq!(dialed(&mut dials)[0].1, direct(2));
     assert_eq!(dials.calls[&0].in_flight.len(), 2, "the first one goes on");

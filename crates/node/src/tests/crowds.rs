@@ -5,13 +5,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clawchat_testkit::Person::{Alice, Bob};
+use clawchat_testkit::Stopwatch;
 use clawchat_types::Locator;
 use futures::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::raw::Raw;
-use super::support::{Gateway, legacy_attestation, within};
+use super::support::{Gateway, is_timeout, legacy_attestation, within};
 use crate::Limits;
+use crate::dial::DIAL_TIMEOUT;
 use crate::swarm::Protocol;
 
 /// Most memory that one unauthenticated connection may take, in bytes.
@@ -130,21 +132,30 @@ async fn a_stranger_in_the_handshake_takes_little_memory_and_is_cut_off() {
 async fn a_thousand_connections_at_once_from_one_address_keep_nobody_out() {
     const SOCKETS: u64 = 1000;
     allow_open_files(SOCKETS + 200);
-    let lonely = Lonely::start();
-    let before = lonely.memory();
-    let mut silent = Vec::new();
-    for _ in 0..SOCKETS {
-        silent.push(within(TcpStream::connect(lonely.socket())).await.unwrap());
+    // A dial may take only so long, and both ends of it are on this machine: one that lost most of its time to others
+    // says nothing.
+    for _ in 0..10 {
+        let lonely = Lonely::start();
+        let before = lonely.memory();
+        let mut silent = Vec::new();
+        for _ in 0..SOCKETS {
+            silent.push(within(TcpStream::connect(lonely.socket())).await.unwrap());
+        }
+        let alice = Gateway::start(&[Alice]).await;
+        let watch = Stopwatch::start();
+        let connected = match within(alice.node.connect(std::slice::from_ref(&lonely.locator))).await {
+            Ok(connected) => connected,
+            Err(error) if is_timeout(&error) && watch.elapsed() < DIAL_TIMEOUT / 2 => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let local = legacy_attestation(Alice, Alice);
+        let session = within(alice.node.open_legacy_session(&connected.peer, local))
+            .await
+            .unwrap();
+        assert_eq!(*session.remote(), Bob.principal());
+        let each = lonely.memory().saturating_sub(before) / SOCKETS;
+        assert!(each <= MEMORY_EACH, "{each} bytes for each connection");
+        return;
     }
-    let alice = Gateway::start(&[Alice]).await;
-    let connected = within(alice.node.connect(std::slice::from_ref(&lonely.locator)))
-        .await
-        .unwrap();
-    let local = legacy_attestation(Alice, Alice);
-    let session = within(alice.node.open_legacy_session(&connected.peer, local))
-        .await
-        .unwrap();
-    assert_eq!(*session.remote(), Bob.principal());
-    let each = lonely.memory().saturating_sub(before) / SOCKETS;
-    assert!(each <= MEMORY_EACH, "{each} bytes for each connection");
+    panic!("this machine is too busy");
 }

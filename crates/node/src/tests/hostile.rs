@@ -1,5 +1,7 @@
 //! Peers who speak libp2p, and anything but our protocol on its substreams.
 
+use std::time::Instant;
+
 use clawchat_testkit::Person::{Alice, Bob};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -85,6 +87,14 @@ async fn handshakes_never_ended_take_no_place_from_others() {
     works(&ours, &bob.inbound().await).await;
 }
 
+/// Begins a handshake that comes to nothing; whether it was refused for want of room.
+async fn tries_for_nothing(raw: &mut Raw) -> bool {
+    let mut substream = raw.open().await;
+    let _ = raw.run(substream.write_all(&[0, 1, 77])).await;
+    let _ = raw.run(substream.flush()).await;
+    answer(raw, substream).await == no_room()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_begins_handshakes_for_nothing_is_cut_off_for_a_while() {
     let limits = Limits {
@@ -102,19 +112,21 @@ async fn a_host_that_begins_handshakes_for_nothing_is_cut_off_for_a_while() {
         let more = alice.open(&Bob.peer_id(), Some(Bob)).await.unwrap();
         works(&more, &bob.inbound().await).await;
     }
+    let begun = Instant::now();
     let mut raw = Raw::connect(1, &bob).await;
     let mut refused = 0;
     for _ in 0..20 {
-        let mut substream = raw.open().await;
-        let _ = raw.run(substream.write_all(&[0, 1, 77])).await;
-        let _ = raw.run(substream.flush()).await;
-        refused += usize::from(answer(&mut raw, substream).await == no_room());
+        refused += u64::from(tries_for_nothing(&mut raw).await);
     }
-    assert!(refused >= 9, "{refused} of 20");
+    // One comes free every six seconds, and one may be under way while they are counted.
+    let freed = || begun.elapsed().as_secs() / 6 + 1;
+    assert!(refused + freed() >= 10, "{refused} of 20");
     // Another peer id does not help, and who is in stays in, from the same address too.
     let mut other = Raw::connect(2, &bob).await;
-    let substream = other.open().await;
-    assert_eq!(answer(&mut other, substream).await, no_room());
+    for _ in 0..3 {
+        refused += u64::from(tries_for_nothing(&mut other).await);
+    }
+    assert!(refused + freed() >= 13, "{refused} of 23");
     works(&ours, &theirs).await;
     let more = alice.open(&Bob.peer_id(), Some(Bob)).await.unwrap();
     works(&more, &bob.inbound().await).await;

@@ -79,14 +79,22 @@ async fn one_address_and_one_peer_get_only_so_many_places() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_opens_no_session_has_to_go_after_a_while() {
-    // Long enough for Alice to get her session on a busy machine.
     let limits = Limits {
         stranger_timeout: Duration::from_secs(4),
         ..Limits::default()
     };
     let mut bob = Gateway::start_with(&[Bob], limits).await;
     let alice = Gateway::start(&[Alice]).await;
-    let from_alice = alice.session(&bob).await;
+    let from_alice = within(async {
+        loop {
+            let peer = alice.connect(&bob).await;
+            // On a busy machine she may have to go before she has opened one.
+            if let Ok(session) = alice.open(&peer, Some(Bob)).await {
+                return session;
+            }
+        }
+    })
+    .await;
     let at_bob = bob.inbound().await;
     let mut silent = Raw::connect(1, &bob).await;
     let mut busy = Raw::connect(2, &bob).await;

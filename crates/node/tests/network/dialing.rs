@@ -2,13 +2,15 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
 
-use clawchat_node::{DialError, Node, NodeEvent, StartError, Transport};
+use clawchat_node::{DialError, Node, NodeConfig, NodeEvent, StartError, Transport};
 use clawchat_testkit::Person::{Alice, Bob, Carol};
+use clawchat_testkit::Stopwatch;
 use clawchat_types::Locator;
 
-use crate::support::{DEADLINE, Gateway, Hosted, config, within};
+use tokio::net::TcpSocket;
+
+use crate::support::{DEADLINE, Gateway, Hosted, config, free_port, within};
 
 /// A locator without the peer id.
 fn anonymous(locator: &Locator) -> Locator {
@@ -16,14 +18,12 @@ fn anonymous(locator: &Locator) -> Locator {
     address.parse().unwrap()
 }
 
-/// An address nobody listens on.
-fn dead() -> Locator {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+/// An address nobody listens on, and what keeps it for that: another test could be given the port.
+fn dead() -> (Locator, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap(), socket)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,7 +39,8 @@ async fn the_peer_id_is_learned_from_the_connection() {
 async fn another_gateway_than_the_named_one_is_not_taken() {
     let (alice, bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
     let wrong = anonymous(&bob.over("tcp")[0]).with_peer_id(&Carol.peer_id());
-    let error = within(alice.node.connect(&[wrong.clone(), dead()]))
+    let (nobody, _kept) = dead();
+    let error = within(alice.node.connect(&[wrong.clone(), nobody]))
         .await
         .unwrap_err();
     let text = error.to_string();
@@ -74,11 +75,12 @@ async fn dead_and_silent_addresses_do_not_hold_up_the_good_one() {
     let silent: Locator = format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port())
         .parse()
         .unwrap();
-    let start = Instant::now();
-    let locators = [dead(), silent, dead(), bob.over("tcp").remove(0)];
+    let watch = Stopwatch::start();
+    let ((one, _kept_one), (other, _kept_other)) = (dead(), dead());
+    let locators = [one, silent, other, bob.over("tcp").remove(0)];
     let connected = within(alice.node.connect(&locators)).await.unwrap();
     assert_eq!(connected.peer, Bob.peer_id());
-    assert!(start.elapsed() < DEADLINE / 5, "{:?}", start.elapsed());
+    assert!(watch.elapsed() < DEADLINE / 5, "{:?}", watch.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,7 +100,8 @@ async fn a_gateway_does_not_dial_itself() {
 async fn a_connected_peer_is_not_dialed_again() {
     let (alice, mut bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
     let first = alice.session(&bob).await;
-    let stale = dead().with_peer_id(&Bob.peer_id());
+    let (nobody, _kept) = dead();
+    let stale = nobody.with_peer_id(&Bob.peer_id());
     let connected = within(alice.node.connect(std::slice::from_ref(&stale)))
         .await
         .unwrap();
@@ -149,18 +152,9 @@ async fn a_port_in_use_is_named_and_only_tcp_has_to_work() {
     assert!(error.to_string().contains(&port.to_string()), "{error}");
 
     // TCP on P is free, P/udp and P+1 are not.
-    let (port, _udp, _above) = loop {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let udp = UdpSocket::bind(("127.0.0.1", port));
-        let above = TcpListener::bind(("127.0.0.1", port.saturating_add(1)));
-        if let (Ok(udp), Ok(above)) = (udp, above) {
-            break (port, udp, above);
-        }
-    };
+    let port = free_port();
+    let _udp = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    let _above = TcpListener::bind(("127.0.0.1", port + 1)).unwrap();
     taken.port = port;
     let (node, _events) = Node::start(taken, Arc::new(Hosted::default())).await.unwrap();
     let skipped: Vec<_> = node
@@ -194,10 +188,16 @@ async fn names_are_resolved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_is_free_again_after_closing_and_peers_come_back() {
-    let (alice, mut bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
+    let port = free_port();
+    let at_port = NodeConfig { port, ..config(Bob) };
+    let (alice, mut bob) = (
+        Gateway::start(&[Alice]).await,
+        Gateway::start_configured(&[Bob], at_port).await,
+    );
     let session = alice.session(&bob).await;
     let theirs = bob.inbound().await;
-    let (locators, port) = (bob.over("tcp"), bob.socket().port());
+    let locators = bob.over("tcp");
+    assert_eq!(bob.socket().port(), port);
     within(bob.node.close(DEADLINE)).await;
     drop(theirs);
     within(session.closed()).await;

@@ -6,6 +6,7 @@ use clawchat_node::{
     DialError, Limits, NatConfig, NodeEvent, Reachability, RelayLimits, RelayServe, RelayState,
 };
 use clawchat_testkit::Person::{self, Alice, Alice2, Bob, Carol, Dave};
+use clawchat_testkit::Stopwatch;
 use clawchat_types::Locator;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -147,7 +148,7 @@ async fn a_relay_that_dies_is_replaced_in_time() {
     let theirs = alice.inbound().await;
     works(&ours, &theirs).await;
 
-    let died = tokio::time::Instant::now();
+    let died = Stopwatch::start();
     carol.node.close(Duration::from_secs(1)).await;
     within(ours.closed()).await;
     until(&mut alice, |facts| facts.relays[2].state == RelayState::Placed).await;
@@ -262,7 +263,7 @@ async fn a_relay_that_falls_silent_is_left_in_time() {
     assert_eq!(facts.relays[0].state, RelayState::Placed);
     assert_eq!(facts.relays[2].state, RelayState::Idle, "two are enough");
 
-    let silent = tokio::time::Instant::now();
+    let silent = Stopwatch::start();
     wire.fall_silent();
     until(&mut alice, |facts| facts.relays[2].state == RelayState::Placed).await;
     assert!(silent.elapsed() < FAILOVER, "{:?}", silent.elapsed());

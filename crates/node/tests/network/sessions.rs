@@ -1,11 +1,9 @@
 //! Sessions between gateways: who gets one with whom, and how they end.
 
-use std::time::Duration;
-
 use clawchat_node::{ErrorCode, Limits, NodeEvent, SessionClosed, SessionOpenError};
 use clawchat_testkit::Person::{self, Alice, Alice2, Bob, Carol, Dave};
 
-use crate::support::{Gateway, credentials, echo_one, read_all, within, works};
+use crate::support::{DEADLINE, Gateway, credentials, echo_one, read_all, within, works};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_transport_carries_a_session_between_the_right_principals() {
@@ -196,7 +194,7 @@ async fn closing_a_node_ends_its_sessions_on_the_other_side_at_once() {
     let (alice, mut bob) = (Gateway::start(&[Alice]).await, Gateway::start(&[Bob]).await);
     let ours = alice.session(&bob).await;
     let theirs = bob.inbound().await;
-    within(alice.node.close(Duration::from_secs(5))).await;
+    within(alice.node.close(DEADLINE)).await;
     assert_eq!(within(ours.closed()).await, SessionClosed::ByUs);
     assert_eq!(
         within(theirs.closed()).await,
@@ -213,7 +211,7 @@ async fn closing_a_node_ends_its_sessions_on_the_other_side_at_once() {
         alice.open(&Bob.peer_id(), None).await.unwrap_err(),
         SessionOpenError::Closed
     );
-    within(alice.node.close(Duration::from_secs(5))).await;
+    within(alice.node.close(DEADLINE)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

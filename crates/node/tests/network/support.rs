@@ -1,28 +1,38 @@
 //! Gateways for tests: a node on loopback ports of the system's choice, with people of the testkit hosted.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
 use clawchat_node::{
-    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Limits, NatConfig, Node,
-    NodeConfig, NodeEvent, SessionHandle, SessionOpenError, Stream,
+    Credentials, DialError, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Limits, NatConfig,
+    Node, NodeConfig, NodeEvent, SessionHandle, SessionOpenError, Stream,
 };
 use clawchat_snap2p::clawchat1::Gate;
-use clawchat_testkit::{Person, attestation_from};
+use clawchat_testkit::{Person, Stopwatch, attestation_from};
 use clawchat_types::{Locator, Network, PeerId, Principal, UnixSeconds};
 use tokio::sync::mpsc;
 
-/// No step of any test takes longer, or it fails.
+/// No step of any test takes longer, or it fails. Of [`own_time`](clawchat_testkit::own_time): what a busy machine
+/// takes away does not count.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// How often the deadline is looked at.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// Waits, but not for ever.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future)
-        .await
-        .expect("this takes too long")
+    let mut future = pin!(future);
+    let watch = Stopwatch::start();
+    while watch.elapsed() < DEADLINE {
+        if let Ok(done) = tokio::time::timeout(BEAT, &mut future).await {
+            return done;
+        }
+    }
+    panic!("this takes too long");
 }
 
 /// The time.
@@ -208,10 +218,17 @@ impl Gateway {
 
     /// Connects to another gateway over TCP.
     pub(crate) async fn connect(&self, to: &Self) -> PeerId {
-        within(self.node.connect(&to.over("tcp")))
-            .await
-            .expect("a connection")
-            .peer
+        within(async {
+            loop {
+                match self.node.connect(&to.over("tcp")).await {
+                    Ok(connected) => return connected.peer,
+                    // The machine is busy: a dial may take only so long.
+                    Err(error) if is_timeout(&error) => {}
+                    Err(error) => panic!("no connection: {error}"),
+                }
+            }
+        })
+        .await
     }
 
     /// Opens a session as its first person with the first person of another gateway.
@@ -273,6 +290,33 @@ impl Gateway {
         })
         .await
     }
+}
+
+/// Whether a call failed because nobody answered in time.
+pub(crate) fn is_timeout(error: &DialError) -> bool {
+    let DialError::Failed { attempts } = error else {
+        return false;
+    };
+    let timeout = |reason: &str| reason.contains("no answer within") || reason.contains("Timeout");
+    attempts.iter().all(|attempt| timeout(&attempt.reason))
+}
+
+/// A port P with P, P/udp and P+1 free at the moment, and given to no other test of this process. It is not among those
+/// that the system gives away by itself.
+pub(crate) fn free_port() -> u16 {
+    const PORTS: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let spread = u16::try_from(std::process::id() % 5_000).expect("a small number") * 2;
+    for _ in 0..1000 {
+        let port = 12_000 + (spread + NEXT.fetch_add(2, Ordering::Relaxed)) % PORTS;
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+            && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if free {
+            return port;
+        }
+    }
+    panic!("no free port");
 }
 
 /// The configuration of a test gateway.
