@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clawchat_identity::{Attestation, CLOCK_SKEW_SECS};
 use clawchat_node::{ErrorCode, LegacySession, NodeEvent, SessionHandle};
-use clawchat_router::Backoff;
+use clawchat_router::{Backoff, Visibility};
 use clawchat_snap2p::chat::CHAT_LABEL;
 use clawchat_snap2p::px1::PX1_LABEL;
 use clawchat_store::{MAX_PEER_LOCATORS, PeerRecord, StoreError};
@@ -192,11 +192,23 @@ fn keep_serving(gateway: &Gateway, session: Link) {
         return;
     };
     let first = gateway.sessions.insert(session.clone());
+    // Whoever takes back a permission closes the sessions that are there. This one may have been on its way.
+    if !is_still_welcome(gateway, &hosted, &session) {
+        session.close(ErrorCode::NotAllowed);
+    }
     let is_contact = |link: &Link| gateway.hosts.is_contact(link.remote());
     gateway.sessions.keep_room(&session, is_contact);
     gateway
         .tasks
         .spawn(serve(Arc::clone(gateway), hosted, session, first));
+}
+
+/// Whether a session that a peer opened would be let in now.
+fn is_still_welcome(gateway: &Gateway, hosted: &Hosted, session: &Link) -> bool {
+    let (local, remote) = (session.local(), session.remote());
+    let hidden = gateway.hosts.visibility(local) == Some(Visibility::Stealth);
+    let known = !hidden || hosted.invites().is_member(remote);
+    session.is_outbound() || known && gateway.hosts.admits(remote, local)
 }
 
 async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool) {

@@ -236,20 +236,20 @@ mod tests {
     fn one_host_is_not_dialed_for_everybody_who_claims_to_be_there() {
         let dialable = Dialable::default();
         let victim = locator("203.0.113.9");
-        let mut dials = 0;
+        let (begun, mut dials) = (Instant::now(), 0);
         for number in 0..200 {
             let principal = *clawchat_testkit::stranger(number).principal();
             dials += dialable.among(&principal, vec![victim.clone()], &[]).len();
             dialable.failed(&principal, std::slice::from_ref(&victim));
         }
-        assert!((1..=10).contains(&dials), "{dials}");
+        assert!((1..=10 + freed(begun)).contains(&dials), "{dials}");
     }
 
     #[test]
     fn who_is_met_at_its_own_address_has_proven_nothing_about_the_others_on_its_card() {
         let dialable = Dialable::default();
         let victim = locator("203.0.113.9");
-        let mut dials = 0;
+        let (begun, mut dials) = (Instant::now(), 0);
         for number in 0..40_u8 {
             let principal = *clawchat_testkit::stranger(u64::from(number)).principal();
             let own = locator(&format!("198.51.100.{number}"));
@@ -257,6 +257,11 @@ mod tests {
             dialable.reached(&principal, &own);
             dials += dialable.among(&principal, vec![victim.clone()], &[]).len();
         }
-        assert_eq!(dials, 10);
+        assert!((10..=10 + freed(begun)).contains(&dials), "{dials}");
+    }
+
+    /// Dials to one host that have come free since: ten a minute.
+    fn freed(begun: Instant) -> usize {
+        usize::try_from(begun.elapsed().as_secs() / 6).unwrap()
     }
 }

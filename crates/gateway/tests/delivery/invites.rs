@@ -1,13 +1,14 @@
 //! Invites: whom they let in, how often, and what everybody else sees.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clawchat_identity::{CardDetails, ContactCard, Identity, Invite};
-use clawchat_testkit::Person::{self, Alice, Bob, Carol};
+use clawchat_testkit::Person::{self, Alice, Bob, Carol, Dave};
 use clawchat_types::{Network, UnixSeconds};
 use serde_json::{Value, json};
 
-use crate::common::{Caller, Gate, eventually};
+use crate::common::{Caller, Gate, Rogue, eventually, within};
 
 const STRANGER: &str = "does not know this principal";
 
@@ -107,6 +108,36 @@ async fn a_revoked_invite_lets_nobody_in_any_more() {
             .await,
         "no_such_invite"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_in_while_the_invite_is_revoked_does_not_stay() {
+    const ROUNDS: u32 = 40;
+    let bob_gate = hidden(Bob).await;
+    let bob = bob_gate.caller(Bob);
+    let rogue = Rogue::new(Dave.identity()).await;
+    let mut longest = Duration::ZERO;
+    for round in 0..ROUNDS {
+        let line = invite(&bob, json!({})).await;
+        let token = Invite::from_text(&line).unwrap().token().copied();
+        let peer = rogue.dial(&bob_gate).await;
+        let opening = async {
+            let begun = Instant::now();
+            let session = rogue.ask_for(&peer, Bob.principal(), token).await;
+            (session, begun.elapsed())
+        };
+        let revoking = async {
+            // At another moment of the opening each time; the first tells how long that takes.
+            tokio::time::sleep(longest * round / ROUNDS).await;
+            bob.ok(json!({ "cmd": "invite_revoke", "invite": line })).await;
+        };
+        let ((session, took), ()) = tokio::join!(opening, revoking);
+        longest = longest.max(took);
+        // Refused, or let in before: then shown out.
+        if let Ok(session) = session {
+            within(session.closed()).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

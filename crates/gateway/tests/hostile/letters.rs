@@ -1,5 +1,6 @@
 //! Envelopes that must not get in, and one that comes again and again.
 
+use clawchat_node::{ErrorCode, SessionOpenError};
 use clawchat_snap2p::chat::{ChatEvent, NackCode, seal_envelope};
 use clawchat_testkit::Person::{Alice, Bob, Carol, Dave};
 use clawchat_testkit::stranger;
@@ -150,14 +151,17 @@ async fn a_sender_not_on_the_list_gets_no_session_at_all() {
     let bob = b.caller(Bob);
     bob.ok(json!({ "cmd": "identity_deny", "who": "bob", "peer": rogue.principal().to_string() }))
         .await;
-    let peer = rogue.dial(&b).await;
-    for _ in 0..20 {
-        let refused = rogue.open(&peer, Bob).await.unwrap_err();
-        assert_eq!(
-            refused,
-            clawchat_node::SessionOpenError::Refused(clawchat_node::ErrorCode::NotAllowed)
-        );
+    let mut refused = 0;
+    while refused < 20 {
+        let peer = rogue.dial(&b).await;
+        match rogue.open(&peer, Bob).await.unwrap_err() {
+            SessionOpenError::Refused(ErrorCode::NotAllowed) => refused += 1,
+            // On a busy machine its time without a session is over in between.
+            SessionOpenError::Unreachable { .. } | SessionOpenError::Broken(_) => {}
+            other => panic!("{other}"),
+        }
     }
+    let peer = rogue.dial(&b).await;
     // Her neighbour is as open as she wants to be.
     let session = rogue.open(&peer, Carol).await.unwrap();
     let mut chat = Chat::open(&session).await;

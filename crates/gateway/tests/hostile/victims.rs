@@ -74,14 +74,8 @@ pub(super) async fn dialable(caller: &Caller) -> Ipv4Addr {
         .unwrap_or(Ipv4Addr::LOCALHOST)
 }
 
-/// Answers every question with a card that leads to these addresses. The cards are real: of identities made up for it.
-async fn lie(session: SessionHandle, addresses: Vec<String>) {
-    let words: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    // Made before anybody asks: a busy machine would not make them in time.
-    let known: HashMap<Principal, Arc<[u8]>> = ANSWERED
-        .map(stranger)
-        .map(|known| (*known.principal(), card(&known, now(), &words).into()))
-        .collect();
+/// Answers every question with one of these cards.
+async fn lie(session: SessionHandle, known: HashMap<Principal, Arc<[u8]>>) {
     let known = Arc::new(known);
     while let Some(inbound) = session.accept().await {
         if inbound.label() != PX1_LABEL {
@@ -118,14 +112,21 @@ async fn a_victim_named_for_everybody_is_dialed_a_bounded_number_of_times() {
     let addresses = victim.addresses();
     let start = Instant::now();
 
-    // One peer answers with it, and tells it unasked, in signed cards.
+    // One peer answers with it, and tells it unasked, in signed cards. They are real: of identities made up for it; and
+    // made before anybody waits for one.
+    let words: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let answers = ANSWERED
+        .map(stranger)
+        .map(|known| (*known.principal(), card(&known, now(), &words).into()))
+        .collect();
+    let cards: Vec<Vec<u8>> = PUSHED
+        .map(|number| card(&stranger(number), now(), &words))
+        .collect();
     let rogue = Rogue::new(Dave.identity()).await;
     let session = rogue.session(&gate, Bob).await;
-    tokio::spawn(lie(session.clone(), addresses.clone()));
+    tokio::spawn(lie(session.clone(), answers));
     let mut stream = within(session.open_stream(PX1_LABEL)).await.unwrap();
-    let words: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    let cards = PUSHED.map(|number| card(&stranger(number), now(), &words));
-    for cards in cards.collect::<Vec<_>>().chunks(20) {
+    for cards in cards.chunks(20) {
         assert!(say(&mut stream, &push(cards.to_vec())).await);
     }
     // Another, of ClawChat 1.0, says so without a signature.

@@ -1,16 +1,21 @@
 //! Two ends of a link, and raw sockets.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use clawchat_mesh::ws::{ClientTls, Listener, Outgoing, WebSockets, WsLimits, WsReader, WsWriter};
+use clawchat_mesh::ws::{ClientTls, Listener, Outgoing, WebSockets, WsEnd, WsLimits, WsReader, WsWriter};
 use clawchat_mesh::{Reach, WsUrl};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a raw socket holds that nobody has read.
+const RAW_BUFFER_BYTES: u32 = 64 * 1024;
 
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("took too long")
@@ -93,9 +98,53 @@ pub(crate) async fn dialed_by_raw(limits: WsLimits) -> (WsReader, WsWriter, TcpS
     (reader, writer, socket.0)
 }
 
+/// How long at a time this thread is away. It is the thread of both ends of a link: meanwhile neither hears the other.
+pub(crate) struct Attention {
+    /// In microseconds.
+    longest: Arc<AtomicU64>,
+    watching: JoinHandle<()>,
+}
+
+impl Attention {
+    pub(crate) fn watch() -> Self {
+        const BEAT: Duration = Duration::from_millis(5);
+        let longest = Arc::new(AtomicU64::new(0));
+        let noted = Arc::clone(&longest);
+        let mut last = Instant::now();
+        let watching = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(BEAT).await;
+                let late = last.elapsed().saturating_sub(BEAT).as_micros();
+                noted.fetch_max(u64::try_from(late).unwrap(), Ordering::Relaxed);
+                last = Instant::now();
+            }
+        });
+        Self { longest, watching }
+    }
+
+    /// A link ended that should have stood. That says nothing if this thread was away for long.
+    pub(crate) fn excuses(&self, end: &WsEnd, limits: WsLimits) {
+        let away = Duration::from_micros(self.longest.load(Ordering::Relaxed));
+        let long = (limits.dead_after - limits.ping_after) / 4;
+        assert!(
+            away > long,
+            "{end:?}, though this thread was away for {away:?} at most"
+        );
+    }
+}
+
+impl Drop for Attention {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
 /// Asks for a WebSocket, with more headers; the socket, and the head of the answer.
 pub(crate) async fn asked(address: SocketAddr, more: &str) -> (TcpStream, String) {
-    let mut socket = TcpStream::connect(address).await.unwrap();
+    // With a small buffer: the system makes room for tens of megabytes, and what lies there nobody waits for.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(RAW_BUFFER_BYTES).unwrap();
+    let mut socket = socket.connect(address).await.unwrap();
     let request = format!(
         "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"

@@ -11,7 +11,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 
-use crate::helpers::{Pair, asked, dialed_by_library, dialed_by_raw, join_listener, listener, soon, text};
+use crate::helpers::{
+    Attention, Pair, asked, dialed_by_library, dialed_by_raw, join_listener, listener, soon, text,
+};
 
 const MIB: usize = 1024 * 1024;
 
@@ -159,24 +161,33 @@ async fn whoever_never_reads_holds_up_nobody_but_itself() {
 async fn whoever_reads_slowly_is_not_dead_and_whoever_never_reads_is() {
     let limits = WsLimits {
         ping_after: Duration::from_millis(500),
-        // Both ends share this thread, which a busy machine may let wait for a while.
         dead_after: Duration::from_secs(5),
         ..WsLimits::default()
     };
-    let (mut reader, mut writer, mut socket) = dialed_by_raw(limits).await;
-    let sending = tokio::spawn(async move { writer.send(vec![text(&"x".repeat(60 * MIB))]).await });
-    let mut buffer = vec![0; MIB];
-    let begun = tokio::time::Instant::now();
-    // It takes twice as long as silence may, and says nothing.
-    while begun.elapsed() < limits.dead_after * 2 {
-        soon(socket.read_exact(&mut buffer)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(250)).await;
+    for _ in 0..10 {
+        let (mut reader, mut writer, mut socket) = dialed_by_raw(limits).await;
+        let attention = Attention::watch();
+        let sending = tokio::spawn(async move { writer.send(vec![text(&"x".repeat(60 * MIB))]).await });
+        let mut buffer = vec![0; MIB];
+        let begun = tokio::time::Instant::now();
+        // It takes twice as long as silence may, and says nothing.
+        while begun.elapsed() < limits.dead_after * 2 && reader.end().is_none() {
+            let read = soon(socket.read_exact(&mut buffer)).await;
+            assert!(read.is_ok() || reader.end().is_some(), "{read:?}");
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        // Both ends share this thread.
+        if let Some(end) = reader.end() {
+            attention.excuses(&end, limits);
+            continue;
+        }
+        // Now it reads no more.
+        assert!(soon(reader.next()).await.is_none());
+        assert_eq!(reader.end(), Some(WsEnd::Silent));
+        assert!(soon(sending).await.unwrap().is_err());
+        return;
     }
-    assert_eq!(reader.end(), None);
-    // Now it reads no more.
-    assert!(soon(reader.next()).await.is_none());
-    assert_eq!(reader.end(), Some(WsEnd::Silent));
-    assert!(soon(sending).await.unwrap().is_err());
+    panic!("this machine is too busy");
 }
 
 #[tokio::test]
