@@ -3,6 +3,8 @@
 
 #[path = "ws/helpers.rs"]
 mod helpers;
+#[path = "ws/leaving.rs"]
+mod leaving;
 #[path = "ws/strangers.rs"]
 mod strangers;
 #[path = "ws/tls.rs"]

@@ -16,6 +16,8 @@ const OUT_TEXTS: usize = 16 * 1024;
 const WRITE_TOGETHER: usize = 128;
 /// How long a link that is to be closed may take to write what was sent before.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long what a peer said before it stopped taking anything may still be read.
+const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(60);
 /// Frames longer than this are checked on a thread of their own, in bytes: they may hold hundreds of signatures.
 const LONG_FRAME: usize = 8 * 1024;
 /// Frames checked and handed to the engine together, if they are there already. Verifying their signatures takes a
@@ -155,6 +157,8 @@ async fn write<W: FrameWriter>(hub: &Hub, link: LinkId, writer: &mut W, mut text
     let mut together = Vec::with_capacity(WRITE_TOGETHER);
     while texts.recv_many(&mut together, WRITE_TOGETHER).await > 0 {
         if !writer.write(&together).await {
+            // The peer left. What it said before is still read, and the end of that is the end of the link.
+            sleep(LAST_FRAMES_LIMIT).await;
             return;
         }
         let bytes = together.iter().map(|text| text.len()).sum();
@@ -173,7 +177,67 @@ async fn overdue(mut given_up: watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use clawchat_mesh::FrameLimits;
+    use clawchat_store::{ChannelLogHandle, LogQuota, MemoryChannelLog};
+    use tokio::sync::oneshot;
+
     use super::*;
+
+    /// Frames that come when they are said.
+    struct Said(mpsc::Receiver<Vec<u8>>);
+
+    impl FrameReader for Said {
+        type Frame = Vec<u8>;
+
+        async fn next(&mut self) -> Option<Vec<u8>> {
+            self.0.recv().await
+        }
+
+        fn try_next(&mut self) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn admit_long_frames(&mut self) {}
+    }
+
+    /// Takes nothing, and says when it was asked to.
+    struct Gone(Option<oneshot::Sender<()>>);
+
+    impl FrameWriter for Gone {
+        async fn write(&mut self, _: &[Arc<str>]) -> bool {
+            self.0.take().unwrap().send(()).unwrap();
+            false
+        }
+
+        async fn close(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_said_before_it_took_nothing_any_more_is_read() {
+        let log = Arc::new(MemoryChannelLog::new(LogQuota::default()));
+        let log = ChannelLogHandle::start(log).unwrap();
+        let (hub, mut inputs) = Hub::new("us".parse().unwrap(), log, FrameLimits::default());
+        let (say, said) = mpsc::channel(1);
+        let (asked, write) = oneshot::channel();
+        let origin = Origin::Place("there".into());
+        let (reader, writer) = (Said(said), Gone(Some(asked)));
+        let link = tokio::spawn(run(hub, reader, writer, Side::Accepted, origin, "them".into()));
+        let Some(Input::Opened { port, .. }) = inputs.recv().await else {
+            panic!("no link");
+        };
+        port.out.send("welcome".into()).await.unwrap();
+        write.await.unwrap();
+        for length in 1..=3 {
+            say.send(vec![b' '; length]).await.unwrap();
+            let Some(Input::Frame { frame, .. }) = inputs.recv().await else {
+                panic!("the frame of {length} bytes is lost");
+            };
+            assert_eq!(frame.bytes(), length);
+        }
+        drop(say);
+        assert!(matches!(inputs.recv().await, Some(Input::Closed { .. })));
+        link.await.unwrap();
+    }
 
     /// Frames of these lengths, all of them here.
     struct Lengths(Vec<usize>);

@@ -120,6 +120,7 @@ pub(super) struct Gate<S> {
     limit: usize,
     first_limit: usize,
     verdict: Option<Verdict>,
+    deaf: bool,
 }
 
 impl Default for Places {
@@ -182,7 +183,14 @@ impl<S> Gate<S> {
             limit,
             first_limit: first_limit.min(limit),
             verdict: None,
+            deaf: false,
         }
+    }
+
+    /// Whether the peer takes nothing any more. What is written goes nowhere then, without an error: the library would
+    /// not read on after one, and what the peer said before it left is still to be read.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf
     }
 
     /// Why reading ended, if it was decided here.
@@ -379,11 +387,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        if !self.deaf {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, bytes)) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(_) => self.deaf = true,
+            }
+        }
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        if !self.deaf {
+            self.deaf = ready!(Pin::new(&mut self.io).poll_flush(cx)).is_err();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -41,6 +41,8 @@ const MAX_CONTROL_FRAMES: u32 = 100;
 const CONTROL_WINDOW: Duration = Duration::from_secs(1);
 /// How long a long message may take once there is room for it.
 const LONG_MESSAGE_LIMIT: Duration = Duration::from_secs(120);
+/// How long the last frames of a link that has ended may wait for its reader.
+const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(60);
 /// How long saying goodbye may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a peer whose message was refused may pause before the connection is cut.
@@ -170,15 +172,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             Stop::Lost => WsEnd::Lost,
         };
         let _ = self.ends.end.set(end);
-        // What came before the end is delivered, if there is room; the reader learns of the end when this is dropped.
-        if !self.batch.is_empty() {
-            let _ = self.ends.batches.try_send(std::mem::take(&mut self.batch));
-        }
-        let Self { socket, ends, .. } = self;
-        drop(ends);
-        if let Some(socket) = socket {
-            let _ = timeout(GOODBYE_LIMIT, goodbye(socket, stop)).await;
-        }
+        let Self {
+            socket,
+            ends,
+            batch,
+            done,
+            ..
+        } = self;
+        let Ends {
+            mut batches,
+            orders,
+            close,
+            ..
+        } = ends;
+        // The writer learns of it at once.
+        drop((done, orders, close));
+        // What came before the end is delivered, and the reader learns of the end behind it.
+        let last_frames = async move {
+            if !batch.is_empty() {
+                // Fails when nobody reads any more.
+                let _ = timeout(LAST_FRAMES_LIMIT, batches.send(batch)).await;
+            }
+        };
+        let goodbye = async move {
+            if let Some(socket) = socket {
+                let _ = timeout(GOODBYE_LIMIT, goodbye(socket, stop)).await;
+            }
+        };
+        tokio::join!(last_frames, goodbye);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
@@ -206,6 +227,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
     /// Writes order after order.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
+            if self.is_deaf() {
+                // Nothing more is taken, and what was is not said to be sent. Reading goes on until the end.
+                return Poll::Pending;
+            }
             while !self.pieces.is_empty() {
                 let Some(socket) = self.socket.as_mut() else {
                     return Poll::Pending;
@@ -222,6 +247,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                 }
             }
             ready!(self.poll_flush(cx))?;
+            if self.is_deaf() {
+                continue;
+            }
             if std::mem::take(&mut self.blocked) {
                 self.heard = Instant::now();
             }
@@ -339,6 +367,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         self.socket = remade.now_or_never();
         self.rebuild = false;
         Poll::Ready(self.socket.is_some())
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| socket.get_ref().is_deaf())
     }
 
     fn is_flood(&mut self) -> bool {
