@@ -148,7 +148,7 @@ fn what_is_wrong_with_one_identity_leaves_the_other_one_served() {
             two.expect_only(
                 sound,
                 broken,
-                &["format 2", "newer clawchatd", format.to_str().unwrap()],
+                &["format 3", "newer clawchatd", format.to_str().unwrap()],
             );
         },
     );

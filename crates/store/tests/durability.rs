@@ -311,7 +311,7 @@ fn a_newer_format_is_refused_by_name() {
     let (place, _) = filled(folder.path(), 10, true);
     let path = place.join("format");
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[8..12].copy_from_slice(&2_u32.to_be_bytes());
+    bytes[8..12].copy_from_slice(&3_u32.to_be_bytes());
     let body = bytes.len() - 32;
     let sum: [u8; 32] = Sha256::digest(&bytes[..body]).into();
     bytes[body..].copy_from_slice(&sum);
@@ -322,8 +322,8 @@ fn a_newer_format_is_refused_by_name() {
         error,
         OpenError::NewerFormat {
             path,
-            found: 2,
-            supported: 1
+            found: 3,
+            supported: 2
         }
     );
     assert!(contents(&place) == before);

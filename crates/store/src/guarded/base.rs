@@ -35,8 +35,8 @@ pub(crate) struct Base {
     /// Number of the latest commit whose changes the engine may show.
     pub(crate) begun: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
-    /// Holds the lock on the store's folder.
-    pub(crate) lock: File,
+    /// Hold the lock on the store's folder.
+    pub(crate) locks: Vec<File>,
 }
 
 /// What only one writer at a time uses.

@@ -52,6 +52,8 @@ pub(crate) struct Layout {
     pub(crate) pieces: Tree,
     /// What its keys are derived for.
     pub(crate) label: &'static [u8],
+    /// The format this build writes, and the newest it reads. What an older one looked like can still be read.
+    pub(crate) version: u32,
     /// Memory for cached pages, in bytes; at least 256 pages are kept whatever they take.
     pub(crate) cache_bytes: u64,
 }

@@ -94,7 +94,7 @@ impl Guarded {
             published,
             begun: _,
             writer,
-            lock,
+            locks,
         }) = base
         else {
             return;
@@ -110,7 +110,7 @@ impl Guarded {
                 tracing::warn!(%error, "the store will be examined when it is opened next");
             }
         }
-        drop(lock);
+        drop(locks);
     }
 }
 

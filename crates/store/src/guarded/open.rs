@@ -47,6 +47,7 @@ pub(crate) fn open(
         create(layout, folder, key, options)?;
     }
     let (lock, format, keys) = unlock(layout, folder, key)?;
+    let mut locks = vec![lock];
     check_settings(folder, &format)?;
     let mark = high_water::read(folder, &keys, layout.counted().len())?;
     let trusted = clean::holds(folder, &keys)?;
@@ -72,6 +73,14 @@ pub(crate) fn open(
         file.trim(&space).map_err(io_error(file.path(), "sync"))?;
     }
     sync_folder(&engine_folder)?;
+    if format.version < layout.version {
+        // Before anything is written that an older build does not know. Its lock stays: somebody may have opened it.
+        let format = Format {
+            version: layout.version,
+            ..format
+        };
+        locks.push(format.replace(folder)?);
+    }
     Ok(Base {
         layout,
         folder: folder.to_owned(),
@@ -85,7 +94,7 @@ pub(crate) fn open(
             space,
             failed: None,
         }),
-        lock,
+        locks,
     })
 }
 
@@ -131,6 +140,7 @@ fn create(layout: &Layout, folder: &Path, key: &[u8; 32], options: &StoreOptions
         ExtentFile::create(&staging)?;
     }
     let format = Format {
+        version: layout.version,
         salt,
         key_check: *keys.check(),
         settings: hash_settings(&staging)?,
@@ -192,7 +202,7 @@ fn unlock(layout: &Layout, folder: &Path, key: &[u8; 32]) -> Result<(File, Forma
         }
         Err(TryLockError::Error(error)) => return Err(io_error(&path, "lock")(error)),
     }
-    let (format, keys) = Format::read(&mut file, folder, key, layout.label)?;
+    let (format, keys) = Format::read(&mut file, folder, key, layout.label, layout.version)?;
     Ok((file, format, keys))
 }
 

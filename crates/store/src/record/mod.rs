@@ -115,6 +115,21 @@ impl TryFrom<MessageV1> for Message {
     }
 }
 
+impl StateV1 {
+    /// What a message begins with: nothing has been noted about it.
+    pub(crate) fn first(message: &MessageV1) -> Self {
+        Self {
+            to: message.to,
+            sequence: message.sequence,
+            expires_at: message.expires_at,
+            status: status_code(OutboundStatus::Pending),
+            attempts: 0,
+            last_error: None,
+            updated_at: message.timestamp,
+        }
+    }
+}
+
 pub(crate) fn inbox_record(message: Message, proof: Option<Proof>, received_at: UnixMillis) -> InboxV1 {
     InboxV1 {
         received_at: received_at.0,

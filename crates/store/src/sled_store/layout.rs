@@ -19,10 +19,11 @@ pub(crate) static LAYOUT: Layout = Layout {
         trees::PIECES,
         trees::META,
     ],
-    numbered: &[trees::INBOX, trees::OUTBOX, trees::OUTBOX_STATE],
+    numbered: &[trees::INBOX, trees::OUTBOX],
     extents: &[],
     pieces: trees::PIECES,
     label: b"clawchat-store-v1 ",
+    version: 2,
     cache_bytes: 16 * 1024 * 1024,
 };
 
@@ -38,13 +39,14 @@ pub(crate) mod trees {
     pub(crate) const UNREAD: Tree = Tree::new(2, "unread");
     /// position → message.
     pub(crate) const OUTBOX: Tree = Tree::new(3, "outbox");
-    /// position → how far it came.
+    /// position → how far it came. Nothing for a message still to be delivered about which nothing was noted.
     pub(crate) const OUTBOX_STATE: Tree = Tree::new(4, "outbox_state");
     /// message id → position.
     pub(crate) const OUTBOX_IDS: Tree = Tree::new(5, "outbox_ids");
-    /// hidden recipient, position → nothing.
+    /// number of a page of positions → which of them are still to be delivered. In format 1: hidden recipient, position
+    /// → nothing.
     pub(crate) const PENDING: Tree = Tree::new(6, "pending");
-    /// expiry, position → nothing.
+    /// Empty. In format 1: expiry, position → nothing.
     pub(crate) const EXPIRY: Tree = Tree::new(7, "expiry");
     /// hidden principal → peer.
     pub(crate) const PEERS: Tree = Tree::new(8, "peers");

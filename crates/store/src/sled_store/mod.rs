@@ -1,14 +1,19 @@
 //! The store on disk: sled, with guards around it. The format is described in `spec/store.md`.
 
+#[cfg(test)]
+mod format_1;
 mod layout;
+mod owed;
 mod plan;
 mod read;
 
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use clawchat_types::{MessageId, Principal, UnixMillis};
 
 use self::layout::{LAYOUT, trees};
+use self::owed::Owed;
 use self::plan::Plan;
 use crate::guarded::Guarded;
 use crate::write::check_batch;
@@ -22,6 +27,7 @@ use crate::{
 /// One process at a time; many threads. Dropping it closes it.
 pub struct SledStore {
     store: Guarded,
+    owed: RwLock<Owed>,
 }
 
 impl SledStore {
@@ -35,7 +41,19 @@ impl SledStore {
     /// [`OpenError`]; what the folder holds is as it was then.
     pub fn open(dir: &Path, key: &[u8; 32], options: StoreOptions) -> Result<Self, OpenError> {
         let store = Guarded::open(&LAYOUT, dir, key, options)?;
-        Ok(Self { store })
+        let owed = store.base().and_then(|base| Owed::load(base.get()?));
+        let owed = owed.map_err(|error| match error {
+            StoreError::Damaged(damage) => OpenError::Damaged(damage),
+            error => OpenError::Io {
+                path: dir.to_owned(),
+                action: "read",
+                detail: error.to_string(),
+            },
+        })?;
+        Ok(Self {
+            store,
+            owed: RwLock::new(owed),
+        })
     }
 }
 
@@ -46,12 +64,16 @@ impl MessageStore for SledStore {
         check_batch(&batch)?;
         let turn = base.turn()?;
         self.store.check_space(batch.iter().map(Write::size).sum())?;
-        let mut plan = Plan::new(base);
+        let mut plan = Plan::new(base, &self.owed);
         let outcomes = batch
             .into_iter()
             .map(|write| plan.apply(write))
             .collect::<Result<Vec<_>, _>>()?;
-        turn.commit(plan.finish()?, || ())?;
+        let (batch, owed) = plan.finish()?;
+        turn.commit(batch, || {
+            let mut shown = self.owed.write().unwrap_or_else(PoisonError::into_inner);
+            shown.change(owed);
+        })?;
         Ok(outcomes)
     }
 
@@ -80,11 +102,11 @@ impl MessageStore for SledStore {
     }
 
     fn outbox(&self, after: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.store.base()?.get()?.outbox(after, limit)
+        self.store.base()?.get()?.outbox(&self.owed, after, limit)
     }
 
     fn outbox_by_id(&self, id: &MessageId) -> Result<Option<OutboxEntry>, StoreError> {
-        self.store.base()?.get()?.outbox_by_id(id)
+        self.store.base()?.get()?.outbox_by_id(&self.owed, id)
     }
 
     fn outbox_count(&self) -> Result<u64, StoreError> {
@@ -92,27 +114,27 @@ impl MessageStore for SledStore {
     }
 
     fn pending(&self, to: &Principal, after: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.store.base()?.get()?.pending(to, after, limit)
+        self.store.base()?.get()?.pending(&self.owed, to, after, limit)
     }
 
     fn has_pending(&self, to: &Principal) -> Result<bool, StoreError> {
-        self.store.base()?.get()?.has_pending(to)
+        Ok(self.store.base()?.get()?.has_pending(&self.owed, to))
     }
 
     fn pending_recipients(&self) -> Result<Vec<Principal>, StoreError> {
-        self.store.base()?.get()?.pending_recipients()
+        Ok(self.store.base()?.get()?.pending_recipients(&self.owed))
     }
 
     fn pending_count(&self, to: &Principal) -> Result<u64, StoreError> {
-        self.store.base()?.get()?.pending_count(to)
+        Ok(self.store.base()?.get()?.pending_count(&self.owed, to))
     }
 
     fn due_expiries(&self, now: UnixMillis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.store.base()?.get()?.due_expiries(now, limit)
+        self.store.base()?.get()?.due_expiries(&self.owed, now, limit)
     }
 
     fn next_expiry(&self) -> Result<Option<UnixMillis>, StoreError> {
-        self.store.base()?.get()?.next_expiry()
+        Ok(self.store.base()?.get()?.next_expiry(&self.owed))
     }
 
     fn attempt_state(&self, to: &Principal) -> Result<Option<AttemptState>, StoreError> {

@@ -1,10 +1,13 @@
 //! From writes to changed values. Nothing is touched before the whole batch is known to be possible.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{PoisonError, RwLock};
 
 use clawchat_types::{Message, OutboundStatus, Principal, UnixMillis};
 
 use super::layout::{id_and_sender, joined, numbers, trees};
+use super::owed::{Owed, OwedChanges, OwedMessage, Page};
 use crate::guarded::{Base, Batch};
 use crate::model::{is_open, rising};
 use crate::record;
@@ -17,14 +20,19 @@ pub(crate) struct Plan<'a> {
     base: &'a Base,
     batch: Batch<'a>,
     conversations: BTreeMap<[u8; Principal::BYTES], ConversationV1>,
+    /// What is owed before this batch.
+    before: &'a RwLock<Owed>,
+    owed: OwedChanges,
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(base: &'a Base) -> Self {
+    pub(crate) fn new(base: &'a Base, owed: &'a RwLock<Owed>) -> Self {
         Self {
             base,
             batch: Batch::new(base),
             conversations: BTreeMap::new(),
+            before: owed,
+            owed: OwedChanges::new(),
         }
     }
 
@@ -75,12 +83,69 @@ impl<'a> Plan<'a> {
     }
 
     /// All changes.
-    pub(crate) fn finish(mut self) -> Result<Batch<'a>, StoreError> {
+    pub(crate) fn finish(mut self) -> Result<(Batch<'a>, OwedChanges), StoreError> {
         for conversation in std::mem::take(&mut self.conversations).into_values() {
             let key = self.base.keys.hide(&conversation.peer);
             self.batch.set_record(trees::CONVERSATIONS, &key, &conversation)?;
         }
-        Ok(self.batch)
+        self.note_owed()?;
+        Ok((self.batch, self.owed))
+    }
+
+    /// Writes down what is owed now and what is not any more.
+    fn note_owed(&mut self) -> Result<(), StoreError> {
+        // As each was, and as it will be.
+        let mut pages: BTreeMap<u64, (Page, Page)> = BTreeMap::new();
+        for (position, change) in &self.owed {
+            if let Some(single) = self.owed_before(*position).filter(|message| message.single) {
+                let hidden = self.base.keys.hide(&single.to.to_bytes());
+                self.batch.remove(trees::PENDING, &joined(&hidden, *position))?;
+                self.batch
+                    .remove(trees::EXPIRY, &numbers(single.expires_at, *position))?;
+            }
+            let number = Page::of(*position);
+            let (_, page) = match pages.entry(number) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let page = self.page(number)?;
+                    entry.insert((page.clone(), page))
+                }
+            };
+            page.set(*position, change.is_some());
+        }
+        for (number, (before, page)) in pages {
+            let key = number.to_be_bytes();
+            if page == before {
+                continue;
+            }
+            if page == Page::EMPTY {
+                self.batch.remove(trees::PENDING, &key)?;
+            } else {
+                self.batch.set(trees::PENDING, &key, &[page.bytes()], false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&self, number: u64) -> Result<Page, StoreError> {
+        let key = number.to_be_bytes();
+        match self.batch.current(trees::PENDING, &key)? {
+            Some(value) => Page::read(self.base, self.base.unseal(trees::PENDING, &key, &value)?),
+            None => Ok(Page::EMPTY),
+        }
+    }
+
+    fn owed_before(&self, position: u64) -> Option<OwedMessage> {
+        let before = self.before.read().unwrap_or_else(PoisonError::into_inner);
+        before.get(position).cloned()
+    }
+
+    /// A message that is owed as far as the batch is worked out.
+    fn owed_now(&self, position: u64) -> Option<OwedMessage> {
+        match self.owed.get(&position) {
+            Some(change) => change.clone(),
+            None => self.owed_before(position),
+        }
     }
 
     fn enqueue(
@@ -93,7 +158,10 @@ impl<'a> Plan<'a> {
         let id = *draft.id.as_bytes();
         if let Some(value) = self.batch.current(trees::OUTBOX_IDS, &id)? {
             let position = self.base.number(trees::OUTBOX_IDS, &id, &value)?;
-            let sequence = self.state(position)?.sequence;
+            let sequence = match self.owed_now(position) {
+                Some(owed) => owed.sequence,
+                None => self.state(position)?.sequence,
+            };
             return Ok(Outcome::AlreadyQueued { position, sequence });
         }
         let position = self.batch.meta.count(trees::OUTBOX) + 1;
@@ -102,16 +170,29 @@ impl<'a> Plan<'a> {
         conversation.open += u64::from(is_open(status));
         let sequence = conversation.sequence;
         let message = draft.into_message(sequence);
-        let state = StateV1 {
-            to: message.to.to_bytes(),
-            sequence,
-            expires_at: message.expires_at.0,
-            status: record::status_code(status),
-            attempts,
-            last_error,
-            updated_at: message.timestamp.0,
-        };
         let key = position.to_be_bytes();
+        if is_open(status) {
+            let owed = OwedMessage {
+                to: message.to,
+                sequence,
+                expires_at: message.expires_at.0,
+                single: false,
+            };
+            self.owed.insert(position, Some(owed));
+        }
+        // That of a new message follows from the message and from its being owed.
+        if !is_open(status) || attempts > 0 || last_error.is_some() {
+            let state = StateV1 {
+                to: message.to.to_bytes(),
+                sequence,
+                expires_at: message.expires_at.0,
+                status: record::status_code(status),
+                attempts,
+                last_error,
+                updated_at: message.timestamp.0,
+            };
+            self.batch.set_record(trees::OUTBOX_STATE, &key, &state)?;
+        }
         self.batch.set_large(
             trees::OUTBOX,
             &key,
@@ -120,11 +201,7 @@ impl<'a> Plan<'a> {
             },
             true,
         )?;
-        self.batch.set_record(trees::OUTBOX_STATE, &key, &state)?;
         self.batch.set(trees::OUTBOX_IDS, &id, &[&key], true)?;
-        if is_open(status) {
-            self.index_open(position, &state)?;
-        }
         Ok(Outcome::Enqueued { position, sequence })
     }
 
@@ -170,43 +247,46 @@ impl<'a> Plan<'a> {
         if position == 0 || position > self.batch.meta.count(trees::OUTBOX) {
             return Ok(Outcome::NotFound);
         }
-        let mut state = self.state(position)?;
-        let was_open = is_open(
-            self.base
-                .decoded(trees::OUTBOX_STATE, record::status(state.status))?,
-        );
-        state.status = record::status_code(status);
-        state.attempts = attempts;
-        state.last_error = cut_error(last_error);
-        state.updated_at = at.0;
+        let owed = self.owed_now(position);
+        let (to, sequence, expires_at) = match &owed {
+            Some(owed) => (owed.to, owed.sequence, owed.expires_at),
+            None => {
+                let state = self.state(position)?;
+                let to = record::principal(&state.to);
+                let to = self.base.decoded(trees::OUTBOX_STATE, to)?;
+                (to, state.sequence, state.expires_at)
+            }
+        };
+        let state = StateV1 {
+            to: to.to_bytes(),
+            sequence,
+            expires_at,
+            status: record::status_code(status),
+            attempts,
+            last_error: cut_error(last_error),
+            updated_at: at.0,
+        };
         self.batch
             .set_record(trees::OUTBOX_STATE, &position.to_be_bytes(), &state)?;
-        if was_open != is_open(status) {
-            let to = self
-                .base
-                .decoded(trees::OUTBOX_STATE, record::principal(&state.to))?;
-            let conversation = self.conversation(&to)?;
-            if was_open {
+        match (owed, is_open(status)) {
+            (Some(_), false) => {
+                let conversation = self.conversation(&to)?;
                 conversation.open = conversation.open.saturating_sub(1);
-                let hidden = self.base.keys.hide(&state.to);
-                self.batch.remove(trees::PENDING, &joined(&hidden, position))?;
-                self.batch
-                    .remove(trees::EXPIRY, &numbers(state.expires_at, position))?;
-            } else {
-                conversation.open += 1;
-                self.index_open(position, &state)?;
+                self.owed.insert(position, None);
             }
+            (None, true) => {
+                self.conversation(&to)?.open += 1;
+                let message = OwedMessage {
+                    to,
+                    sequence,
+                    expires_at,
+                    single: false,
+                };
+                self.owed.insert(position, Some(message));
+            }
+            (Some(_), true) | (None, false) => {}
         }
         Ok(Outcome::Done)
-    }
-
-    fn index_open(&mut self, position: u64, state: &StateV1) -> Result<(), StoreError> {
-        let hidden = self.base.keys.hide(&state.to);
-        self.batch
-            .set(trees::PENDING, &joined(&hidden, position), &[], true)?;
-        self.batch
-            .set(trees::EXPIRY, &numbers(state.expires_at, position), &[], true)?;
-        Ok(())
     }
 
     fn put_peer(&mut self, peer: PeerRecord) -> Result<Outcome, StoreError> {

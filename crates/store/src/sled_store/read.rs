@@ -1,18 +1,24 @@
 //! Reading. What should be there and is not, is damage.
 
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
 use clawchat_types::{MessageId, Principal, UnixMillis};
 
-use super::layout::{first_number, joined, last_number, numbers, trees};
+use super::layout::{last_number, trees};
+use super::owed::Owed;
 use crate::guarded::{Base, Bytes, Tree};
 use crate::record;
 use crate::record::v1::{ConversationV1, InboxV1, OutboxV1, StateV1};
 use crate::record::v2::PeerV2;
-use crate::sealed::HIDDEN_BYTES;
 use crate::store::PageBudget;
 use crate::{AttemptState, InboxEntry, OutboxEntry, PeerRecord, StoreError};
 
-/// A key of the index of pending messages.
-type PendingKey = [u8; HIDDEN_BYTES + 8];
+/// Messages still to be delivered that are looked up at a time.
+const LOOK_AHEAD: usize = 64;
+
+fn read(owed: &RwLock<Owed>) -> RwLockReadGuard<'_, Owed> {
+    owed.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Base {
     pub(crate) fn inbox(&self, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
@@ -29,12 +35,17 @@ impl Base {
         Ok(page)
     }
 
-    pub(crate) fn outbox(&self, after: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+    pub(crate) fn outbox(
+        &self,
+        owed: &RwLock<Owed>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
         let mut page = Vec::new();
         let mut budget = PageBudget::default();
         for numbered in self.numbered(trees::OUTBOX, after, limit)? {
             let (position, value) = numbered?;
-            let entry = self.outbox_entry(position, &value)?;
+            let entry = self.outbox_entry(owed, position, &value)?;
             if !budget.admits(&entry.message, None) {
                 break;
             }
@@ -121,7 +132,11 @@ impl Base {
         Ok(page)
     }
 
-    pub(crate) fn outbox_by_id(&self, id: &MessageId) -> Result<Option<OutboxEntry>, StoreError> {
+    pub(crate) fn outbox_by_id(
+        &self,
+        owed: &RwLock<Owed>,
+        id: &MessageId,
+    ) -> Result<Option<OutboxEntry>, StoreError> {
         let Some(value) = self.get(trees::OUTBOX_IDS, id.as_bytes())? else {
             return Ok(None);
         };
@@ -129,111 +144,92 @@ impl Base {
         if position > self.durable(trees::OUTBOX) {
             return Ok(None);
         }
-        self.outbox_at(position).map(Some)
+        self.outbox_at(owed, position).map(Some)
     }
 
     pub(crate) fn pending(
         &self,
+        owed: &RwLock<Owed>,
         to: &Principal,
         after: u64,
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
-        match self.pending_keys(to, after) {
-            Some((start, end)) => self.open_entries(trees::PENDING, &start, &end, limit),
-            None => Ok(Vec::new()),
-        }
+        let durable = self.durable(trees::OUTBOX);
+        self.open_entries(owed, after, limit, |owed, after| {
+            let positions = after.saturating_add(1)..=durable;
+            let found = owed.to(to, positions).take(LOOK_AHEAD);
+            found.map(|position| (position, position)).collect()
+        })
     }
 
-    /// First and last key in the index of what is pending for `to`, of what is durable. `None` if there cannot be any.
-    fn pending_keys(&self, to: &Principal, after: u64) -> Option<(PendingKey, PendingKey)> {
-        let hidden = self.keys.hide(&to.to_bytes());
-        let start = joined(&hidden, after.saturating_add(1));
-        let end = joined(&hidden, self.durable(trees::OUTBOX));
-        (start <= end).then_some((start, end))
+    pub(crate) fn has_pending(&self, owed: &RwLock<Owed>, to: &Principal) -> bool {
+        let durable = self.durable(trees::OUTBOX);
+        read(owed).to(to, 0..=durable).next().is_some()
     }
 
-    /// What the index says is pending for `to`: each a key, proven to be there.
-    fn pending_rows(
+    pub(crate) fn due_expiries(
         &self,
-        to: &Principal,
-    ) -> Result<impl Iterator<Item = Result<(), StoreError>>, StoreError> {
-        let rows = match self.pending_keys(to, 0) {
-            Some((start, end)) => Some(self.range(trees::PENDING, &start, Some(&end))?),
-            None => None,
-        };
-        Ok(rows.into_iter().flatten().map(|row| {
-            let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            self.unseal(trees::PENDING, &key, &value).map(|_| ())
-        }))
-    }
-
-    pub(crate) fn has_pending(&self, to: &Principal) -> Result<bool, StoreError> {
-        Ok(self.pending_rows(to)?.next().transpose()?.is_some())
-    }
-
-    pub(crate) fn due_expiries(&self, now: UnixMillis, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.open_entries(trees::EXPIRY, &numbers(0, 0), &numbers(now.0, u64::MAX), limit)
-    }
-
-    /// Messages still to be delivered that an index names.
-    fn open_entries(
-        &self,
-        index: Tree,
-        start: &[u8],
-        end: &[u8],
+        owed: &RwLock<Owed>,
+        now: UnixMillis,
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
         let durable = self.durable(trees::OUTBOX);
+        self.open_entries(owed, (0, 0), limit, |owed, after| {
+            let found = owed.expiring(after, now.0);
+            let found = found.filter(|(_, position)| *position <= durable);
+            let found = found.take(LOOK_AHEAD);
+            found.map(|place| (place, place.1)).collect()
+        })
+    }
+
+    /// Messages still to be delivered, a few at a time: `next` says where they are, behind such a place, each with its
+    /// position.
+    fn open_entries<P: Copy>(
+        &self,
+        owed: &RwLock<Owed>,
+        mut after: P,
+        limit: usize,
+        next: impl Fn(&Owed, P) -> Vec<(P, u64)>,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
         let mut page = Vec::new();
         let mut budget = PageBudget::default();
-        for row in self.range(index, start, Some(end))? {
-            if page.len() >= limit {
-                break;
+        loop {
+            let found = next(&read(owed), after);
+            if found.is_empty() {
+                return Ok(page);
             }
-            let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            self.unseal(index, &key, &value)?;
-            let position = self.key_number(&key)?;
-            if position > durable {
-                continue;
+            for (place, position) in found {
+                if page.len() >= limit {
+                    return Ok(page);
+                }
+                after = place;
+                let entry = self.outbox_at(owed, position)?;
+                // It may have been delivered since it was found.
+                if !entry.is_open() {
+                    continue;
+                }
+                if !budget.admits(&entry.message, None) {
+                    return Ok(page);
+                }
+                page.push(entry);
             }
-            let entry = self.outbox_at(position)?;
-            // It may have been delivered since the index was read.
-            if !entry.is_open() {
-                continue;
-            }
-            if !budget.admits(&entry.message, None) {
-                break;
-            }
-            page.push(entry);
         }
-        Ok(page)
     }
 
-    pub(crate) fn pending_recipients(&self) -> Result<Vec<Principal>, StoreError> {
-        let mut recipients = Vec::new();
-        for row in self.range(trees::CONVERSATIONS, &[], None)? {
-            let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            let conversation: ConversationV1 = self.record(trees::CONVERSATIONS, &key, &value)?;
-            if conversation.open == 0 {
-                continue;
-            }
-            let recipient = self.decoded(trees::CONVERSATIONS, record::principal(&conversation.peer))?;
-            // The first message may be on its way to the disk.
-            if self.has_pending(&recipient)? {
-                recipients.push(recipient);
-            }
-        }
-        recipients.sort_unstable();
-        Ok(recipients)
+    pub(crate) fn pending_recipients(&self, owed: &RwLock<Owed>) -> Vec<Principal> {
+        let durable = self.durable(trees::OUTBOX);
+        let owed = read(owed);
+        // The first message may be on its way to being shown.
+        let shown = owed
+            .recipients()
+            .filter(|(_, positions)| positions.first().is_some_and(|first| *first <= durable));
+        shown.map(|(recipient, _)| *recipient).collect()
     }
 
-    pub(crate) fn pending_count(&self, to: &Principal) -> Result<u64, StoreError> {
-        let mut count = 0;
-        for row in self.pending_rows(to)? {
-            row?;
-            count += 1;
-        }
-        Ok(count)
+    pub(crate) fn pending_count(&self, owed: &RwLock<Owed>, to: &Principal) -> u64 {
+        let durable = self.durable(trees::OUTBOX);
+        let count = read(owed).to(to, 0..=durable).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn attempt_state(&self, to: &Principal) -> Result<Option<AttemptState>, StoreError> {
@@ -251,16 +247,12 @@ impl Base {
         self.record(trees::CONVERSATIONS, &key, &value).map(Some)
     }
 
-    pub(crate) fn next_expiry(&self) -> Result<Option<UnixMillis>, StoreError> {
+    pub(crate) fn next_expiry(&self, owed: &RwLock<Owed>) -> Option<UnixMillis> {
         let durable = self.durable(trees::OUTBOX);
-        for row in self.range(trees::EXPIRY, &[], None)? {
-            let (key, value) = row.map_err(|error| self.engine_error(error))?;
-            self.unseal(trees::EXPIRY, &key, &value)?;
-            if self.key_number(&key)? <= durable {
-                return Ok(first_number(&key).map(UnixMillis));
-            }
-        }
-        Ok(None)
+        let owed = read(owed);
+        let mut expiring = owed.expiring((0, 0), u64::MAX);
+        let next = expiring.find(|(_, position)| *position <= durable);
+        next.map(|(time, _)| UnixMillis(time))
     }
 
     pub(crate) fn peers(&self) -> Result<Vec<PeerRecord>, StoreError> {
@@ -328,15 +320,27 @@ impl Base {
         self.decoded(trees::INBOX, record::inbox_entry(arrival, record, unread))
     }
 
-    fn outbox_at(&self, position: u64) -> Result<OutboxEntry, StoreError> {
-        self.outbox_entry(position, &self.present(trees::OUTBOX, position)?)
+    fn outbox_at(&self, owed: &RwLock<Owed>, position: u64) -> Result<OutboxEntry, StoreError> {
+        self.outbox_entry(owed, position, &self.present(trees::OUTBOX, position)?)
     }
 
-    fn outbox_entry(&self, position: u64, value: &[u8]) -> Result<OutboxEntry, StoreError> {
+    fn outbox_entry(
+        &self,
+        owed: &RwLock<Owed>,
+        position: u64,
+        value: &[u8],
+    ) -> Result<OutboxEntry, StoreError> {
         let key = position.to_be_bytes();
         let record: OutboxV1 = self.large(trees::OUTBOX, &key, value)?;
-        let state = self.present(trees::OUTBOX_STATE, position)?;
-        let state: StateV1 = self.record(trees::OUTBOX_STATE, &key, &state)?;
+        let mut state = self.get(trees::OUTBOX_STATE, &key)?;
+        if state.is_none() && read(owed).get(position).is_none() {
+            // It got one since, or it is lost.
+            state = Some(self.present(trees::OUTBOX_STATE, position)?.into());
+        }
+        let state = match state {
+            Some(state) => self.record(trees::OUTBOX_STATE, &key, &state)?,
+            None => StateV1::first(&record.message),
+        };
         self.decoded(trees::OUTBOX, record::outbox_entry(position, record, state))
     }
 

@@ -26,6 +26,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     extents: &[trees::BLOCKS, trees::INDEX, trees::RUNS],
     pieces: trees::PIECES,
     label: b"clawchat-channels-v1 ",
+    version: 1,
     cache_bytes: 4 * 1024 * 1024,
 };
 
