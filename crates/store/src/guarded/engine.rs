@@ -1,23 +1,21 @@
 //! The only file that talks to sled. Every call is guarded: sled panics on damage instead of saying so.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
 use super::extents::ExtentError;
+use super::files::{LOCK_PAUSE, lock};
 use super::layout::{ENGINE_FILE, Layout, SEGMENT_BYTES, Tree};
 use crate::guard::quietly;
 
 /// How often a lock on the engine's file is tried that an earlier instance in this process is letting go of.
 const LOCK_TRIES: u32 = 400;
-/// Pause between such tries.
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A value as the engine returns it.
 pub(crate) type Bytes = sled::IVec;
@@ -151,7 +149,7 @@ impl Engine {
             Ok(())
         });
         // The engine's own lock goes when its last background task has ended.
-        dropped.is_ok() && locked(&file) && file.sync_all().is_ok()
+        dropped.is_ok() && lock(&file, LOCK_TRIES).unwrap_or(false) && file.sync_all().is_ok()
     }
 
     fn tree(&self, tree: Tree) -> Result<&sled::Tree, EngineError> {
@@ -197,18 +195,6 @@ fn open_database(layout: &Layout, folder: &Path) -> Result<sled::Db, EngineError
             opened => return Ok(opened?),
         }
     }
-}
-
-/// Whether the file's lock can be had within the time given to an earlier holder in this process.
-fn locked(file: &File) -> bool {
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return true,
-            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(_)) => return false,
-        }
-    }
-    false
 }
 
 /// Runs a call into the engine; a panic becomes an error.

@@ -1,15 +1,19 @@
 //! Small helpers for files and folders.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::layout::UNFINISHED_SUFFIX;
 use crate::OpenError;
 
 /// Deepest folder looked into below a store.
 const MAX_DEPTH: usize = 4;
+/// Pause between two tries to lock a file.
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Names the file in an operating system error.
 pub(crate) fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> OpenError {
@@ -81,6 +85,19 @@ pub(crate) fn is_vacant(folder: &Path) -> Result<bool, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(io_error(folder, "look into the folder")(error)),
     }
+}
+
+/// Locks a file for this instance alone; `false` when another one holds it at every try. One that lets go may do so late,
+/// and a program that is being started holds for a moment all that its parent holds.
+pub(crate) fn lock(file: &File, tries: u32) -> io::Result<bool> {
+    for _ in 0..tries {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// All files below a folder, by relative path, in order.

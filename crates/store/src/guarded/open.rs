@@ -5,7 +5,7 @@
 //! there is the original opened. A store closed in order and untouched since needs no examination.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -17,7 +17,7 @@ use super::base::{Base, Writer};
 use super::engine::{Changes, Engine, EngineError};
 use super::extents::ExtentFile;
 use super::files::{
-    beside, copy_folder, io_error, is_vacant, list, make_folder, remove_folder, remove_unfinished,
+    beside, copy_folder, io_error, is_vacant, list, lock, make_folder, remove_folder, remove_unfinished,
     sync_folder, total_size,
 };
 use super::format::{Format, damage};
@@ -35,6 +35,9 @@ use crate::{OpenError, StoreOptions};
 const NEW_STORE_BYTES: u64 = 2 * 1024 * 1024;
 /// Free space wanted beyond the copy itself to examine a store, in bytes.
 const EXAMINE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How often the lock on a store is tried: it may be held by a program that is just being started.
+const LOCK_TRIES: u32 = 100;
 
 /// Opens the store in `folder`, making it if there is none.
 pub(crate) fn open(
@@ -193,14 +196,10 @@ fn unlock(layout: &Layout, folder: &Path, key: &[u8; 32]) -> Result<(File, Forma
         }
         Err(error) => return Err(io_error(&path, "open")(error)),
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(OpenError::InUse {
-                path: folder.to_owned(),
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(io_error(&path, "lock")(error)),
+    if !lock(&file, LOCK_TRIES).map_err(io_error(&path, "lock"))? {
+        return Err(OpenError::InUse {
+            path: folder.to_owned(),
+        });
     }
     let (format, keys) = Format::read(&mut file, folder, key, layout.label, layout.version)?;
     Ok((file, format, keys))
