@@ -31,7 +31,7 @@ const ADDRESS: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWEcKpSWJcaZEmui8eoD1RFUGB
 /// How often it is looked how far an import is.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long an import may take to get that far.
-const IMPORT_LIMIT: Duration = Duration::from_secs(120);
+const IMPORT_LIMIT: Duration = Duration::from_secs(60);
 
 fn keystore(name: &str) -> PathBuf {
     let vectors = concat!(
@@ -171,7 +171,7 @@ fn expect_alices_messages(gateway: &Gateway) {
 
 /// Waits until Carol has what was still on its way to her.
 fn expect_carols_message(gateway: &Gateway) {
-    let receive = json!({ "cmd": "recv", "as": CAROL, "timeout": 100_000 });
+    let receive = json!({ "cmd": "recv", "as": CAROL, "timeout": 30_000 });
     let expected = json!([[id(13), ALICE, "waits for the neighbour"]]);
     assert_eq!(asked(gateway, &receive, &["id", "from", "content"]), expected);
     // The receipt follows the message.
@@ -354,20 +354,6 @@ fn a_daemon_of_the_other_version_that_still_runs_is_noticed() {
 
 #[test]
 fn killed_in_the_middle_it_loses_nothing_and_doubles_nothing() {
-    // On a busy machine a kill may come too late, when all is imported: then that is one more import to be right.
-    let mut killed = Vec::new();
-    while killed.iter().all(|times| *times < 2) {
-        assert!(
-            killed.len() < 20,
-            "killed in the middle only so often: {killed:?}"
-        );
-        killed.push(import_under_kills());
-    }
-}
-
-/// Kills a daemon again and again that imports, and looks at what is there in the end. How often it was killed in the
-/// middle.
-fn import_under_kills() -> u32 {
     const MESSAGES: u64 = 2000;
     let mut gateway = gateway_folder();
     let alice = folder(&gateway, ALICE);
@@ -391,6 +377,8 @@ fn import_under_kills() -> u32 {
         daemon.process.wait().unwrap();
         killed += u32::from(alice.join("outbox.json").exists());
     }
+    assert!(killed >= 2, "killed in the middle only {killed} times");
+
     gateway.start().unwrap();
     for (list, first) in [("inbox", 0), ("outbox", MESSAGES)] {
         let numbers = asked(&gateway, &json!({ "cmd": list }), &["content"]);
@@ -401,7 +389,6 @@ fn import_under_kills() -> u32 {
     }
     assert!(alice.join("inbox.json.imported").exists() && alice.join("outbox.json.imported").exists());
     gateway.stop().unwrap();
-    killed
 }
 
 /// The number of the latest commit of a store: `high-water` has it in two places by turns (`spec/store.md`).

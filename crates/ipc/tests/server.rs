@@ -11,11 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
 
-use clawchat_ipc::{
-    BindError, CLOSE_LIMIT, Call, MAX_CONNECTIONS, MAX_FRAME_BYTES, OnWritten, Reply, Request, Server,
-};
+use clawchat_ipc::{BindError, Call, MAX_CONNECTIONS, MAX_FRAME_BYTES, OnWritten, Reply, Request, Server};
 use common::{Daemon, PATIENCE, Wire, With, echo};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -276,13 +273,6 @@ fn an_answer_beyond_the_limit_is_an_error_that_says_what_to_do() {
 
 #[test]
 fn a_stop_lets_running_requests_finish_and_sends_waiting_ones_home() {
-    // A machine that pauses in the middle of it gives the running request no time.
-    let in_time = (0..10).any(|_| a_stop_in_the_middle_of_two_requests() < CLOSE_LIMIT);
-    assert!(in_time, "this machine is too busy");
-}
-
-/// How long the running one was kept running after the stop. If that is longer than it may be, nothing is said about it.
-fn a_stop_in_the_middle_of_two_requests() -> Duration {
     let go_on = Arc::new(Notify::new());
     let (tell, hear) = sync_channel(8);
     let gate = Arc::clone(&go_on);
@@ -303,7 +293,6 @@ fn a_stop_in_the_middle_of_two_requests() -> Duration {
     waiting.write("{\"cmd\":\"recv\",\"timeout\":60000}\n");
     hear.recv_timeout(PATIENCE).unwrap();
     hear.recv_timeout(PATIENCE).unwrap();
-    let stopped = Instant::now();
     daemon.request_stop();
     let answer = waiting.expect();
     assert_eq!(
@@ -314,15 +303,10 @@ fn a_stop_in_the_middle_of_two_requests() -> Duration {
     // The stop has reached everything by now; the request that is running still ends well.
     assert!(UnixStream::connect(&daemon.path).is_err());
     go_on.notify_one();
-    let answer = wire.line();
-    let took = stopped.elapsed();
-    if took < CLOSE_LIMIT {
-        assert_eq!(answer.expect("an answer")["data"], "connect");
-        assert_eq!(wire.line(), None);
-    }
+    assert_eq!(wire.expect()["data"], "connect");
+    assert_eq!(wire.line(), None);
     daemon.close();
     assert!(!daemon.path.exists());
-    took
 }
 
 #[test]

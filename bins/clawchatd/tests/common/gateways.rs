@@ -21,8 +21,8 @@ use tempfile::TempDir;
 
 /// How long a gateway may take until it serves. After a kill it examines its stores first.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long a gateway is waited for that was told to end. That it ends in 5 s is tested by itself.
-const END_LIMIT: Duration = Duration::from_secs(120);
+/// How long a gateway may take to end when it is told to.
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long an ordinary answer may take. Longer than any of them is told to wait.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Lines of the log shown with an error.
