@@ -130,7 +130,7 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                     }
                 }
                 NodeEvent::Moved => moved(&gateway),
-                NodeEvent::Upgraded { peer } => nearer::go_over(&gateway, peer),
+                NodeEvent::Upgraded { .. } => nearer::upgraded(&gateway),
                 NodeEvent::Neighbour { peer } => nearer::greet(&gateway, &peer),
                 NodeEvent::ReachabilityChanged => {
                     nearer::report(&gateway, &mut reported);
@@ -229,7 +229,6 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool
     hints::introduce(&gateway, &session);
     if let Link::Native(session) = &session {
         hosted.whereabouts().connected(&gateway, &hosted, session);
-        nearer::go_over_if_direct(&gateway, session);
         mesh::connected(&gateway, session);
     }
     let stop = hosted.stop().clone();
@@ -240,6 +239,7 @@ async fn serve(gateway: Gateway, hosted: Arc<Hosted>, session: Link, first: bool
             debug!(peer = %remote, "the peer's attestation expired during the session");
             session.close(ErrorCode::AuthExpired);
         }
+        () = nearer::leave_relay(&gateway, &hosted, &session) => {}
         () = stop.cancelled() => session.close(ErrorCode::NoError),
     }
     let gone = gateway.sessions.sweep(hosted.principal(), &remote);

@@ -170,6 +170,25 @@ pub(super) async fn open(
     Err(error)
 }
 
+/// Opens another session with `remote` at the gateway it has proven to be at, over the best connection there is.
+pub(crate) async fn open_again(
+    gateway: &Shared,
+    hosted: &Hosted,
+    peer: &PeerId,
+    remote: &Principal,
+) -> Result<Link, ReachError> {
+    let token = Token::of(hosted, remote)?;
+    open_knocking(
+        &gateway.node,
+        &gateway.hosts,
+        hosted,
+        peer,
+        remote,
+        token.as_ref(),
+    )
+    .await
+}
+
 /// Tries what the peer list says. Of a peer that only turned up that is what it said itself, which may be anything, so
 /// the bounds hold that hold for cards.
 async fn at_known(

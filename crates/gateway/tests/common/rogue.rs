@@ -1,12 +1,13 @@
 //! Somebody with a node of their own and no manners.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
+use clawchat_identity::{Attestation, CardDetails, ContactCard, Identity, Invite, NodeKey, Verified};
 use clawchat_node::{
-    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, Node, NodeConfig, NodeEvent,
-    SessionHandle, SessionOpenError, Stream, StreamError,
+    Credentials, ErrorCode, Gatekeeper, Legacy, LegacyPolicy, LegacySession, NatConfig, Node, NodeConfig,
+    NodeEvent, SessionHandle, SessionOpenError, Stream, StreamError,
 };
 use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent, ChatSender, SignedEnvelope, seal_envelope};
 use clawchat_snap2p::clawchat1;
@@ -18,12 +19,16 @@ use tokio::sync::mpsc;
 
 use super::{Gate, eventually, within};
 
+/// How long its card is good for.
+const CARD_LIFE: Duration = Duration::from_secs(3600);
+
 /// A node with one identity that does whatever a test tells it.
 pub(crate) struct Rogue {
     pub(crate) node: Node,
     pub(crate) events: mpsc::Receiver<NodeEvent>,
     identity: Identity,
     credentials: Credentials,
+    door: Arc<Door>,
 }
 
 impl Rogue {
@@ -34,23 +39,66 @@ impl Rogue {
 
     /// The same, with addresses that it says are its own.
     pub(crate) async fn reporting(identity: Identity, external: Vec<Locator>) -> Self {
+        let nat = NatConfig {
+            external,
+            ..NatConfig::off()
+        };
+        Self::start(identity, nat, None).await
+    }
+
+    /// Somebody who is reached through these relays, and shows itself to whoever knocks with `token`.
+    pub(crate) async fn hidden_behind(identity: Identity, relays: Vec<Locator>, token: InviteToken) -> Self {
+        let nat = NatConfig {
+            relays,
+            ..NatConfig::off()
+        };
+        Self::start(identity, nat, Some(token)).await
+    }
+
+    async fn start(identity: Identity, nat: NatConfig, token: Option<InviteToken>) -> Self {
         let credentials = credentials(&identity);
         let mut config = NodeConfig::loopback(*identity.node_key().seed());
-        config.nat.external = external;
-        let door = Arc::new(OpenDoor(credentials.clone()));
-        let gate = Arc::clone(&door);
+        config.nat = nat;
+        let door = Arc::new(Door {
+            credentials: credentials.clone(),
+            token,
+            refusals: AtomicU32::new(0),
+        });
         config.legacy = Some(Legacy {
-            gate,
+            gate: Arc::clone(&door) as _,
             network: identity.network(),
             policy: LegacyPolicy::Bound,
         });
-        let (node, events) = Node::start(config, door).await.expect("a node");
+        let (node, events) = Node::start(config, Arc::clone(&door) as _).await.expect("a node");
         Self {
             node,
             events,
             identity,
             credentials,
+            door,
         }
+    }
+
+    /// The next sessions that are asked for are refused, as many as that.
+    pub(crate) fn refuse(&self, sessions: u32) {
+        self.door.refusals.store(sessions, Ordering::SeqCst);
+    }
+
+    /// How many of them have not been asked for yet.
+    pub(crate) fn refusals_left(&self) -> u32 {
+        self.door.refusals.load(Ordering::SeqCst)
+    }
+
+    /// Its invite, with these addresses.
+    pub(crate) fn invite(&self, locators: Vec<Locator>) -> String {
+        let (attestation, token) = (self.credentials.attestation.clone(), self.door.token);
+        let seconds = now().seconds();
+        let details = CardDetails {
+            locators,
+            ..CardDetails::default()
+        };
+        let card = ContactCard::create(self.key(), attestation, details, seconds, CARD_LIFE);
+        Invite::new(card.unwrap(), token).to_text()
     }
 
     pub(crate) fn principal(&self) -> Principal {
@@ -211,20 +259,33 @@ fn now() -> UnixMillis {
     UnixMillis(u64::try_from(since.as_millis()).unwrap())
 }
 
-struct OpenDoor(Credentials);
+/// Lets everybody in who knows the token, if there is one, but for those it is told to refuse.
+struct Door {
+    credentials: Credentials,
+    token: Option<InviteToken>,
+    refusals: AtomicU32,
+}
 
-impl Gatekeeper for OpenDoor {
-    fn credentials_for(&self, _: Option<&Principal>, _: Option<&[u8]>) -> Option<Credentials> {
-        Some(self.0.clone())
+impl Gatekeeper for Door {
+    fn credentials_for(&self, _: Option<&Principal>, knock: Option<&[u8]>) -> Option<Credentials> {
+        let welcome = self.token.is_none_or(|token| knock == Some(token.as_bytes()));
+        welcome.then(|| self.credentials.clone())
     }
 
     fn admit(&self, _: &Principal, _: &Principal, _: Option<&[u8]>) -> Result<(), ErrorCode> {
-        Ok(())
+        let refuse = |left: u32| left.checked_sub(1);
+        match self
+            .refusals
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse)
+        {
+            Ok(_) => Err(ErrorCode::RateLimited),
+            Err(_) => Ok(()),
+        }
     }
 }
 
-impl clawchat1::Gate for OpenDoor {
+impl clawchat1::Gate for Door {
     fn answer_as(&self, _: &Principal) -> Result<Attestation<Verified>, ErrorCode> {
-        Ok(self.0.attestation.clone())
+        Ok(self.credentials.attestation.clone())
     }
 }

@@ -1,9 +1,11 @@
 //! Gateways that reach each other through a third one.
 
+use clawchat_identity::Identity;
 use clawchat_testkit::Person::{self, Alice, Bob, Carol};
+use clawchat_types::{InviteToken, Locator};
 use serde_json::{Value, json};
 
-use crate::common::{Caller, Gate, eventually};
+use crate::common::{Caller, Gate, Rogue, eventually, within};
 
 /// A gateway with these keys in its configuration, that asks no router and no neighbours.
 async fn gate(person: Person, keys: impl FnOnce(&Gate) -> Value) -> Gate {
@@ -107,6 +109,43 @@ async fn messages_go_through_a_relay_and_then_over_the_direct_connection() {
     assert_eq!(there["relay"], Value::Null);
     assert_eq!(alice.texts().await, ["through carol", "directly", "still there"]);
     assert_eq!(bob.texts().await, ["and back"]);
+}
+
+/// Often several direct connections come about at once, and the one that is used first ends, or the peer is busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_leaves_its_relay_even_if_the_first_tries_fail_and_the_peer_is_hidden() {
+    let c = relay(Carol, "anyone").await;
+    let carol = c.caller(Carol);
+    let at_carol: Locator = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", port(&c), peer_id(&carol).await)
+        .parse()
+        .unwrap();
+    let token = InviteToken::new([7; InviteToken::BYTES]);
+    let identity = Identity::generate(Alice.principal().network(), None, [1; 32], [2; 32]).unwrap();
+    let mut rogue = Rogue::hidden_behind(identity, vec![at_carol], token).await;
+    let circuits = eventually("a place at the relay", async || {
+        let mut locators = rogue.node.locators();
+        locators.retain(Locator::is_relayed);
+        (!locators.is_empty()).then_some(locators)
+    })
+    .await;
+    let b = gate(Bob, |_| json!({})).await;
+    let bob = b.caller(Bob);
+    bob.ok(json!({"cmd": "peer_add", "invite": rogue.invite(circuits)}))
+        .await;
+    bob.send(rogue.principal(), "through carol").await;
+    let through = rogue.visitor().await;
+    assert!(through.is_relayed());
+
+    rogue.refuse(3);
+    rogue.dial(&b).await;
+    let straight = rogue.visitor().await;
+    assert!(!straight.is_relayed());
+    assert_eq!(rogue.refusals_left(), 0);
+    // One is enough, and then the relay is left.
+    within(through.closed()).await;
+    let listed = bob.ok(json!({"cmd": "peers"})).await;
+    assert_eq!(listed[0]["path"], "punched");
+    assert!(!straight.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
