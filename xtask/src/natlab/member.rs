@@ -13,6 +13,8 @@ use crate::gateways::{Gateway, Outcome, PASSWORD, text};
 
 /// How long a gateway may take to know how others reach it.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// What they log: enough to see why two did not come together as they should.
+const LOG_FILTER: &str = "info,clawchat_node=debug,clawchat_gateway=debug,libp2p_dcutr=debug";
 /// Messages asked for at a time.
 const PAGE: u64 = 500;
 
@@ -62,6 +64,7 @@ impl<'a> Member<'a> {
     fn start(programs: &'a Programs, space: &Space, name: &str, config: &Value) -> Outcome<Self> {
         let mut gateway = Gateway::prepare(&programs.clawchatd, name)?;
         gateway.init(&json!({ "password": PASSWORD, "port": PORT }))?;
+        gateway.log(LOG_FILTER);
         gateway.configure(|all| all.extend(config.as_object().cloned().unwrap_or_default()))?;
         space.run(|| gateway.start())?;
         Ok(Self {
@@ -92,6 +95,11 @@ impl<'a> Member<'a> {
     /// Where it keeps what it logs.
     pub(super) fn log(&self) -> PathBuf {
         self.gateway.log_path()
+    }
+
+    /// The last lines of that.
+    pub(super) fn end_of_log(&self, count: usize) -> String {
+        self.gateway.end_of_log(count)
     }
 
     /// Its home folder.

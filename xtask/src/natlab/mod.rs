@@ -40,6 +40,8 @@ const QUICK: [[Kind; 2]; 6] = [
     [Kind::UdpBlocked, Kind::PortRestricted],
     [Kind::Symmetric, Kind::Symmetric],
 ];
+/// Lines shown of the log of each gateway where something went wrong: whoever reads it may not have the files.
+const LOG_LINES: usize = 40;
 /// Between two looks whether somebody has interrupted this run.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -252,7 +254,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Saves the logs where something went wrong, and with `--keep` says where everything is and waits until somebody
+    /// Saves the logs where something went wrong and shows how they end, and with `--keep` says where everything is and waits until somebody
     /// has seen enough.
     fn look_around(&self, name: &str, world: &World<'_>, talk: &Talk<'_>, wrong: bool) {
         if wrong && self.lab.check().is_ok() {
@@ -263,6 +265,10 @@ impl<'a> Run<'a> {
                     "the logs of {name} are lost: {}: {error}",
                     folder.display()
                 )),
+            }
+            let _turn = self.printing.lock();
+            for member in talk.members() {
+                say(&format!("{}: {}", member.name(), member.end_of_log(LOG_LINES)));
             }
         }
         if !self.options.keep {

@@ -40,6 +40,8 @@ pub(crate) struct Gateway {
     principal: String,
     port: u16,
     peer_id: String,
+    /// What it logs, unless `RUST_LOG` says so; otherwise what the program itself chooses.
+    log_filter: Option<&'static str>,
     running: Option<Running>,
     folder: TempDir,
 }
@@ -70,6 +72,7 @@ impl Gateway {
             principal: String::new(),
             port: free_ports()?,
             peer_id: String::new(),
+            log_filter: None,
             running: None,
             folder,
         })
@@ -96,6 +99,11 @@ impl Gateway {
         let mut config = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
         change(&mut config);
         fs::write(&path, Value::from(config).to_string()).map_err(|error| failed(&error))
+    }
+
+    /// From its next start on it logs this, unless `RUST_LOG` says otherwise.
+    pub(crate) fn log(&mut self, filter: &'static str) {
+        self.log_filter = Some(filter);
     }
 
     /// Starts it and waits until it serves.
@@ -168,6 +176,9 @@ impl Gateway {
             .arg(password_file)
             .env_remove("CLAWCHAT_DATA_DIR")
             .env_remove("CLAWCHAT_PASSWORD_FILE");
+        if let Some(filter) = self.log_filter.filter(|_| std::env::var_os("RUST_LOG").is_none()) {
+            command.env("RUST_LOG", filter);
+        }
         command
     }
 
@@ -238,19 +249,18 @@ impl Gateway {
 
     /// What went wrong, and what the log said last.
     fn complaint(&self, what: &str) -> String {
+        format!("{}: {what}\n  {}", self.name, self.end_of_log(LOG_LINES))
+    }
+
+    /// The last lines of what it logged.
+    pub(crate) fn end_of_log(&self, count: usize) -> String {
         let mut log = String::new();
         if let Ok(mut file) = File::open(self.log_path()) {
             let _ = file.read_to_string(&mut log);
         }
         let lines: Vec<&str> = log.lines().collect();
-        let last = lines
-            .get(lines.len().saturating_sub(LOG_LINES)..)
-            .unwrap_or_default();
-        format!(
-            "{}: {what}\n  its log ends with:\n    {}",
-            self.name,
-            last.join("\n    ")
-        )
+        let last = lines.get(lines.len().saturating_sub(count)..).unwrap_or_default();
+        format!("its log ends with:\n    {}", last.join("\n    "))
     }
 
     /// What it logs goes here.
