@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::swarm::behaviour::ExternalAddrConfirmed;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NewExternalAddrCandidate, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -23,6 +24,7 @@ const MAX_CANDIDATES: usize = 256;
 pub(crate) struct Candidates<B> {
     inner: B,
     on_loopback: bool,
+    confirmed_too: bool,
     passed: HashSet<Multiaddr>,
 }
 
@@ -32,8 +34,17 @@ impl<B> Candidates<B> {
         Self {
             inner,
             on_loopback,
+            confirmed_too: false,
             passed: HashSet::new(),
         }
+    }
+
+    /// It also hears, as of a candidate, of an address that is known to work before anybody saw us there: one the
+    /// operator named, or a router forwards. The swarm says of those only that they are confirmed, and hole punching
+    /// does not listen to that: it would have no address to offer.
+    pub(crate) fn and_confirmed(mut self) -> Self {
+        self.confirmed_too = true;
+        self
     }
 
     /// The behaviour itself. What it heard of does not count towards the bound any more: this machine is elsewhere.
@@ -106,10 +117,18 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Candidates<B> {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }) = &event
-            && !self.passes(addr)
-        {
-            return;
+        match &event {
+            FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }) if !self.passes(addr) => {
+                return;
+            }
+            FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr })
+                if self.confirmed_too && self.passes(addr) =>
+            {
+                let candidate = NewExternalAddrCandidate { addr };
+                self.inner
+                    .on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
+            }
+            _ => {}
         }
         self.inner.on_swarm_event(event);
     }
@@ -130,8 +149,11 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Candidates<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use libp2p::dcutr;
 
+    use super::super::recorder::Recorder;
     use super::*;
 
     #[test]
@@ -158,5 +180,25 @@ mod tests {
             passes("/ip4/198.51.100.7/tcp/9"),
             "what is known may be said again"
         );
+    }
+
+    #[test]
+    fn addresses_that_are_known_to_work_are_heard_of_where_that_is_wanted() {
+        let heard = |and_confirmed: bool| {
+            let recorder = Recorder::new(Vec::new());
+            let heard = Arc::clone(&recorder.heard);
+            let mut candidates = Candidates::new(recorder, false);
+            if and_confirmed {
+                candidates = candidates.and_confirmed();
+            }
+            for address in ["/ip4/198.51.100.7/tcp/9", "/ip4/192.168.1.2/tcp/9"] {
+                let addr: Multiaddr = address.parse().unwrap();
+                let confirmed = ExternalAddrConfirmed { addr: &addr };
+                candidates.on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
+            }
+            heard.lock().unwrap().clone()
+        };
+        assert!(heard(false).is_empty());
+        assert_eq!(heard(true), ["/ip4/198.51.100.7/tcp/9"]);
     }
 }

@@ -10,6 +10,9 @@ mod moves;
 mod part;
 mod policy;
 mod reachability;
+#[cfg(test)]
+mod recorder;
+mod remapped;
 mod retested;
 mod sightings;
 
@@ -19,4 +22,5 @@ pub use self::config::{NatConfig, RelayLimits, RelayServe};
 pub(crate) use self::part::NatPart;
 pub(crate) use self::policy::Policy;
 pub use self::reachability::{Reachability, RelayLoad, RelayPlace, RelayState};
+pub(crate) use self::remapped::Remapped;
 pub(crate) use self::retested::Retested;

@@ -18,12 +18,12 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, Swarm, Transport as _, autonat, dcutr, dns, identify, mdns, noise, ping, quic, relay, tcp, upnp,
+    PeerId, Swarm, Transport as _, autonat, dcutr, dns, identify, mdns, noise, ping, quic, relay, tcp,
     websocket, yamux,
 };
 
 use crate::legacy::Switch;
-use crate::nat::{Candidates, Policy, Retested};
+use crate::nat::{Candidates, Policy, Remapped, Retested};
 use crate::{NodeConfig, StartError};
 
 use self::boxed::Boxed;
@@ -64,7 +64,7 @@ pub(crate) struct Behaviour {
     pub(crate) hole_punching: Toggle<Boxed<Candidates<dcutr::Behaviour>>>,
     pub(crate) reachable: Toggle<Candidates<Retested>>,
     pub(crate) dial_back: Toggle<Boxed<autonat::v2::server::Behaviour>>,
-    pub(crate) mapping: Toggle<upnp::tokio::Behaviour>,
+    pub(crate) mapping: Toggle<Remapped>,
     pub(crate) neighbours: Toggle<mdns::tokio::Behaviour>,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn build(
         relay_server: Policy::server(policy, us, &nat.relay_limits).map(Boxed).into(),
         hole_punching: nat
             .hole_punching
-            .then(|| Boxed(Candidates::new(dcutr::Behaviour::new(us), on_loopback)))
+            .then(|| Boxed(Candidates::new(dcutr::Behaviour::new(us), on_loopback).and_confirmed()))
             .into(),
         reachable: nat
             .autonat
@@ -114,7 +114,7 @@ pub(crate) fn build(
             .autonat
             .then(|| Boxed(autonat::v2::server::Behaviour::default()))
             .into(),
-        mapping: nat.upnp.then(upnp::tokio::Behaviour::default).into(),
+        mapping: nat.upnp.then(Remapped::new).into(),
         neighbours: nat.mdns.then(|| neighbours(us)).flatten().into(),
     };
     let config = libp2p::swarm::Config::with_tokio_executor()
