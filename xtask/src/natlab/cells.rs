@@ -94,7 +94,7 @@ pub(super) fn play(lab: &Lab, programs: &Programs, kinds: [Kind; 2], after: Afte
 }
 
 fn converse(world: &World<'_>, talk: &mut Talk<'_>, kinds: [Kind; 2]) -> Outcome<Cell> {
-    let ready = talk.introduce(world, kinds[1].is_public())?;
+    let ready = talk.introduce(world, kinds[1])?;
     let mut cell = Cell {
         kinds,
         path: Path::Nothing,

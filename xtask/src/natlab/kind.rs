@@ -21,6 +21,8 @@ pub(super) enum Kind {
     FullCone,
     /// The usual home router: it keeps the port and lets only those answer who were asked.
     PortRestricted,
+    /// The same, and it forwards ports to whoever asks it to.
+    Upnp,
     /// The same, but every port becomes another one, always the same.
     Shifted,
     /// Another port for each destination.
@@ -57,11 +59,12 @@ pub(super) enum Filter {
 
 impl Kind {
     /// All of them, the easy ones first.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Public,
         Self::Firewall,
         Self::FullCone,
         Self::PortRestricted,
+        Self::Upnp,
         Self::Shifted,
         Self::Symmetric,
         Self::Double,
@@ -76,6 +79,7 @@ impl Kind {
             Self::Firewall => "firewall",
             Self::FullCone => "full-cone",
             Self::PortRestricted => "port-restricted",
+            Self::Upnp => "upnp",
             Self::Shifted => "shifted",
             Self::Symmetric => "symmetric",
             Self::Double => "double",
@@ -90,6 +94,7 @@ impl Kind {
             Self::Public | Self::Firewall => 0,
             Self::FullCone
             | Self::PortRestricted
+            | Self::Upnp
             | Self::Shifted
             | Self::Symmetric
             | Self::UdpBlocked
@@ -101,7 +106,7 @@ impl Kind {
     pub(super) fn mapping(self, udp: bool) -> Mapping {
         match self {
             Self::Public | Self::Firewall | Self::FullCone | Self::PortRestricted => Mapping::Kept,
-            Self::Double | Self::SynDropped => Mapping::Kept,
+            Self::Upnp | Self::Double | Self::SynDropped => Mapping::Kept,
             Self::Shifted => Mapping::Shifted,
             Self::Symmetric => Mapping::PerDestination,
             Self::UdpBlocked if udp => Mapping::Blocked,
@@ -109,9 +114,10 @@ impl Kind {
         }
     }
 
+    /// Of the ports that gateways listen on, once they have asked for what can be asked for.
     pub(super) fn filter(self) -> Filter {
         match self {
-            Self::Public | Self::FullCone => Filter::Open,
+            Self::Public | Self::FullCone | Self::Upnp => Filter::Open,
             Self::Firewall
             | Self::PortRestricted
             | Self::Shifted
@@ -124,7 +130,16 @@ impl Kind {
 
     /// Whether anybody can begin a conversation with it who knows its address.
     pub(super) fn is_public(self) -> bool {
-        self == Self::Public
+        matches!(self, Self::Public | Self::Upnp)
+    }
+
+    /// What it is like for those who ask for nothing.
+    pub(super) fn unasked(self) -> Self {
+        if self == Self::Upnp {
+            Self::PortRestricted
+        } else {
+            self
+        }
     }
 
     /// Whether the two can speak without anybody in between once a third has told each about the other.
@@ -160,6 +175,7 @@ impl Kind {
             Self::Public
             | Self::FullCone
             | Self::PortRestricted
+            | Self::Upnp
             | Self::Shifted
             | Self::Symmetric
             | Self::Double
@@ -178,6 +194,7 @@ impl Kind {
         let mut out = "oifname \"wan\" masquerade".to_owned();
         match self {
             Self::Public | Self::Firewall | Self::PortRestricted | Self::Double => {}
+            Self::Upnp => forward.push_str("    iifname \"wan\" ct status dnat accept\n"),
             Self::FullCone => {
                 forward.push_str("    iifname \"wan\" ct status dnat accept\n");
                 for protocol in ["udp", "tcp"] {
@@ -294,6 +311,8 @@ mod tests {
         let home = Kind::PortRestricted.router_rules();
         assert!(!home.contains("dnat ip") && !home.contains("random") && !home.contains(":29000"));
         assert_eq!(Kind::Double.router_rules(), home);
+        assert!(!home.contains("dnat"));
+        assert!(Kind::Upnp.router_rules().contains("ct status dnat accept"));
         let cone = Kind::FullCone.router_rules();
         assert!(cone.contains("update @udp_users { udp sport : ip saddr . udp sport }"));
         assert!(cone.contains("dnat ip to tcp dport map @tcp_users"));

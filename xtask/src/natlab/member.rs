@@ -15,6 +15,8 @@ use crate::gateways::{Gateway, Outcome, PASSWORD, text};
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// What they log: enough to see why two did not come together as they should.
 const LOG_FILTER: &str = "info,clawchat_node=debug,clawchat_gateway=debug,libp2p_dcutr=debug";
+/// Ports a router forwards to it: TCP, QUIC and WebSocket.
+const FORWARDED: usize = 3;
 /// Messages asked for at a time.
 const PAGE: u64 = 500;
 
@@ -137,6 +139,16 @@ impl<'a> Member<'a> {
         lab.until(begun + READY_LIMIT, || {
             let status = self.status()?;
             Ok(is_reachable(&status["nat"], relays).then(|| begun.elapsed()))
+        })
+    }
+
+    /// Waits until its router forwards all ports to it, likewise.
+    pub(super) fn mapped(&self, lab: &Lab) -> Outcome<Option<Duration>> {
+        let begun = Instant::now();
+        lab.until(begun + READY_LIMIT, || {
+            let nat = &self.status()?["nat"];
+            let mapped = nat["mapped"].as_array().map_or(0, Vec::len);
+            Ok((nat["reachability"] == "mapped" && mapped == FORWARDED).then(|| begun.elapsed()))
         })
     }
 

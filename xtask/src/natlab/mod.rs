@@ -1,6 +1,7 @@
 //! `cargo xtask natlab`: our programs behind routers of every kind, in network namespaces of this machine.
 
 mod cells;
+mod igd;
 mod kind;
 mod member;
 mod probe;
@@ -32,8 +33,9 @@ use crate::gateways::Outcome;
 use crate::{TaskResult, say};
 
 /// Pairs of the short form: each way two gateways can come together, once.
-const QUICK: [[Kind; 2]; 6] = [
+const QUICK: [[Kind; 2]; 7] = [
     [Kind::PortRestricted, Kind::Public],
+    [Kind::Symmetric, Kind::Upnp],
     [Kind::Public, Kind::Symmetric],
     [Kind::PortRestricted, Kind::PortRestricted],
     [Kind::Shifted, Kind::PortRestricted],
@@ -87,7 +89,9 @@ pub(crate) fn run(options: &Options) -> TaskResult {
     })?;
     heed_signals()?;
     if options.probe {
-        return probe_all(&lab, &Kind::ALL);
+        let mut kinds = Kind::ALL.to_vec();
+        leave_out_missing(&mut kinds, |kind| *kind == Kind::Upnp);
+        return probe_all(&lab, &kinds);
     }
     let folder = build::binaries_or(options.programs.as_deref(), options.profile)?;
     Run::new(&lab, &folder, options).all()
@@ -136,7 +140,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(lab: &'a Lab, folder: &Path, options: &'a Options) -> Self {
         let chosen = !options.cells.is_empty() || !options.trials.is_empty();
-        let (pairs, trials) = if chosen {
+        let (mut pairs, mut trials) = if chosen {
             (options.cells.clone(), options.trials.clone())
         } else if options.quick {
             (
@@ -151,6 +155,10 @@ impl<'a> Run<'a> {
                 TRIALS.iter().collect(),
             )
         };
+        if !chosen {
+            leave_out_missing(&mut pairs, |pair| pair.contains(&Kind::Upnp));
+            trials.retain(|trial| igd::missing().is_none() || !trial.takes_igd());
+        }
         Self {
             lab,
             programs: Programs::of(folder),
@@ -301,6 +309,16 @@ fn save_logs(folder: &Path, talk: &Talk<'_>) -> std::io::Result<()> {
         std::fs::copy(member.log(), folder.join(format!("{}.log", member.name())))?;
     }
     Ok(())
+}
+
+/// Leaves out what cannot be had on this machine, and says so.
+fn leave_out_missing<T>(items: &mut Vec<T>, takes_igd: impl Fn(&T) -> bool) {
+    if let Some(reason) = igd::missing() {
+        say(&format!(
+            "skipped: routers that forward ports when asked to ({reason})"
+        ));
+        items.retain(|item| !takes_igd(item));
+    }
 }
 
 /// Measures that the routers of these kinds do what their names say.

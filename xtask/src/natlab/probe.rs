@@ -33,6 +33,8 @@ pub(super) struct Found {
 /// Builds a connection of that kind, and compares what it does with what it should.
 pub(super) fn check(lab: &Lab, kind: Kind) -> Outcome {
     let world = World::build(lab, [kind, Kind::Public])?;
+    // Plain sockets ask for nothing.
+    let kind = kind.unasked();
     for (name, udp) in [("UDP", true), ("TCP", false)] {
         let found = if udp {
             over_udp(&world, kind)

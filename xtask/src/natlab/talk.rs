@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::kind::Kind;
 use super::member::{Member, Programs};
 use super::world::{Side, World};
 use crate::gateways::Outcome;
@@ -54,13 +55,13 @@ impl<'a> Talk<'a> {
         })
     }
 
-    /// Waits until B can be reached, and gives A the invite. `None` when B says that nobody can reach it; A has the
-    /// invite then all the same. `alone`: B needs nobody for that.
-    pub(super) fn introduce(&self, world: &World<'_>, alone: bool) -> Outcome<Option<Duration>> {
-        let ready = if alone {
-            Some(Duration::ZERO)
-        } else {
-            self.b.ready(world.lab(), self.relays.len())?
+    /// Waits until B, which is of that kind, can be reached, and gives A the invite. `None` when B says that nobody can
+    /// reach it; A has the invite then all the same.
+    pub(super) fn introduce(&self, world: &World<'_>, kind: Kind) -> Outcome<Option<Duration>> {
+        let ready = match kind {
+            Kind::Public => Some(Duration::ZERO),
+            Kind::Upnp => self.b.mapped(world.lab())?,
+            _ => self.b.ready(world.lab(), self.relays.len())?,
         };
         self.a.add(&self.b, "bob")?;
         Ok(ready)

@@ -21,6 +21,8 @@ const HEAL_LIMIT: Duration = Duration::from_secs(150);
 const FAILOVER_LIMIT: Duration = Duration::from_secs(15);
 /// How long it may when one side goes to another network.
 const ROAM_LIMIT: Duration = Duration::from_secs(15);
+/// How long the old address of a router may be told: until the next search for it but one.
+const RENUMBER_LIMIT: Duration = Duration::from_secs(200);
 /// Messages of each side in each part of a trial.
 const MESSAGES: usize = 5;
 /// How long a network is cut off: shorter than a session lives without a sign of the other, and longer.
@@ -41,7 +43,7 @@ pub(super) struct Trial {
 }
 
 /// All of them.
-pub(super) const TRIALS: [Trial; 7] = [
+pub(super) const TRIALS: [Trial; 8] = [
     Trial {
         name: "relay-death",
         quick: true,
@@ -91,9 +93,21 @@ pub(super) const TRIALS: [Trial; 7] = [
         relays: 1,
         play: |world, talk| roam(world, talk, Side::B),
     },
+    Trial {
+        name: "router-renumbered",
+        quick: false,
+        kinds: [Kind::Symmetric, Kind::Upnp],
+        relays: 1,
+        play: renumber,
+    },
 ];
 
 impl Trial {
+    /// Whether it takes a router that forwards ports when asked to.
+    pub(super) fn takes_igd(&self) -> bool {
+        self.kinds.contains(&Kind::Upnp)
+    }
+
     /// Plays it in a world of its own.
     pub(super) fn play(&self, lab: &Lab, programs: &Programs, after: After<'_>) -> Outcome<String> {
         let mut world = World::build(lab, self.kinds)?;
@@ -105,7 +119,7 @@ impl Trial {
 
     fn prepare_and_play(&self, world: &mut World<'_>, talk: &mut Talk<'_>) -> Outcome<String> {
         let [a, b] = self.kinds;
-        talk.introduce(world, b.is_public())?;
+        talk.introduce(world, b)?;
         say_some(world, talk, FIRST_LIMIT, "at the start")?;
         if a.can_meet(b) && talk.straight(world, PUNCH_LIMIT, PAUSE)?.is_none() {
             return Err(format!(
@@ -229,6 +243,38 @@ fn roam(world: &mut World<'_>, talk: &mut Talk<'_>, who: Side) -> Outcome<String
         world.address(who),
         back.as_secs_f64(),
         begun.elapsed().as_secs_f64()
+    ))
+}
+
+/// The router that forwards ports to one side gets another address, as many do every night.
+fn renumber(world: &mut World<'_>, talk: &mut Talk<'_>) -> Outcome<String> {
+    world.renumber(Side::B)?;
+    let begun = Instant::now();
+    say_some(world, talk, HEAL_LIMIT, "with another address")?;
+    let back = begun.elapsed();
+    let address = world.address(Side::B).to_string();
+    let told = world.lab().until(begun + RENUMBER_LIMIT, || {
+        let status = talk.b.status()?;
+        let mapped = status["nat"]["mapped"].as_array().cloned().unwrap_or_default();
+        let is_new = |entry: &serde_json::Value| {
+            entry
+                .as_str()
+                .is_some_and(|text| text.starts_with(&format!("/ip4/{address}/")))
+        };
+        Ok((!mapped.is_empty() && mapped.iter().all(is_new)).then(|| begun.elapsed()))
+    })?;
+    let told =
+        told.ok_or_else(|| format!("the new address is not told after {} s", RENUMBER_LIMIT.as_secs()))?;
+    if talk.straight(world, PUNCH_LIMIT, PAUSE)?.is_none() {
+        return Err(format!(
+            "relayed for {} s with the new address",
+            PUNCH_LIMIT.as_secs()
+        ));
+    }
+    Ok(format!(
+        "everything there after {:.1} s, the new address told after {:.0} s",
+        back.as_secs_f64(),
+        told.as_secs_f64()
     ))
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::igd::Igd;
 use super::kind::Kind;
 use super::space::{Lab, Space};
 use crate::gateways::Outcome;
@@ -32,9 +33,13 @@ struct Site {
     index: u8,
     /// How often it has moved.
     moves: u8,
+    /// How often it got another number where it is.
+    numbers: u8,
     host: Space,
     /// From the host's to the one on the public segment.
     routers: Vec<Space>,
+    /// What forwards ports.
+    igd: Option<Igd>,
 }
 
 /// Bytes that crossed the public segment.
@@ -151,6 +156,21 @@ impl<'a> World<'a> {
         site.address()
     }
 
+    /// The host's router gets another address on the public segment. Inside nothing changes.
+    pub(super) fn renumber(&mut self, side: Side) -> Outcome {
+        let [a, b] = &mut self.sites;
+        let site = match side {
+            Side::A => a,
+            Side::B => b,
+        };
+        site.numbers += 1;
+        let router = site.routers.last().ok_or("there is no router")?;
+        router.ip(&format!(
+            "addr flush dev wan\naddr add {}/16 dev wan\n",
+            site.public_address()
+        ))
+    }
+
     /// What has crossed the public segment so far.
     pub(super) fn crossed(&self) -> Outcome<Crossed> {
         let answer = self
@@ -186,11 +206,13 @@ impl Site {
         let routers = (0..kind.routers())
             .map(|number| lab.space(world, &format!("{name}-router{number}")))
             .collect::<Outcome<Vec<_>>>()?;
-        let site = Self {
+        let mut site = Self {
             index: u8::try_from(index).unwrap_or_default(),
             moves: 0,
+            numbers: 0,
             host,
             routers,
+            igd: None,
         };
         // From the segment inwards.
         let mut outer = (net, port(site.index));
@@ -205,12 +227,15 @@ impl Site {
         plug(space, plug_name, &site.host, "eth0")?;
         site.host.nft(&kind.host_rules())?;
         site.address()?;
+        if let (Kind::Upnp, Some(router)) = (kind, site.routers.first()) {
+            site.igd = Some(Igd::start(lab, router)?);
+        }
         Ok(site)
     }
 
     /// The one address of this place on the public segment.
     fn public_address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(11, 7, 1 + self.index + 2 * self.moves, 1)
+        Ipv4Addr::new(11, 7, 1 + self.index + 2 * self.moves, 1 + self.numbers)
     }
 
     /// Gives everybody the addresses of this place, and takes away those of the last one.
