@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawchat_node::{ErrorCode, SessionHandle};
-use clawchat_types::{PeerId, Principal};
+use clawchat_types::{Locator, PeerId, Principal};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::hosted::Hosted;
@@ -13,7 +14,7 @@ use crate::link::Link;
 use crate::peering;
 use crate::reach_words;
 use crate::sessions;
-use crate::shared::Gateway;
+use crate::shared::{Gateway, Shared};
 
 /// How long a session through a relay stays beside its successor, so that what is under way in it gets through.
 /// Whatever does not is sent again over the other one, and taken once.
@@ -23,16 +24,20 @@ const LINGER: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long after a session through a relay began another connection is tried: a hole that could not be punched may be
+/// punched now, or the peer reached directly. Twice as long each time from then on.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+/// The longest time between two of these tries.
+const LONGEST_RETRY: Duration = Duration::from_secs(60 * 60);
 
-/// A direct connection came about with somebody who was reached through a relay.
-pub(crate) fn upgraded(gateway: &Gateway) {
-    gateway
-        .upgrades
-        .send_modify(|count| *count = count.wrapping_add(1));
+/// Something may let a session leave its relay: a direct connection came about, or an address was learned.
+pub(crate) fn look_again(gateway: &Shared) {
+    gateway.ways.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 /// Opens a session anew once there is a direct connection, and closes it, if it goes through a relay and we opened it.
-/// Those the peer opened are the peer's to move. Returns when that is done; never, for any other session.
+/// Those the peer opened are the peer's to move. Tries to bring a direct connection about, too. Returns when that is
+/// done; never, for any other session.
 pub(crate) async fn leave_relay(gateway: &Gateway, hosted: &Hosted, link: &Link) {
     let Link::Native(session) = link else {
         return future::pending().await;
@@ -40,25 +45,65 @@ pub(crate) async fn leave_relay(gateway: &Gateway, hosted: &Hosted, link: &Link)
     if !session.is_relayed() || !session.is_outbound() {
         return future::pending().await;
     }
-    let mut upgrades = gateway.upgrades.subscribe();
+    let mut news = gateway.ways.subscribe();
+    let mut tries = Tries::new(sessions::ways(gateway, hosted, session.remote()));
     let mut pause = FIRST_PAUSE;
     loop {
         // What happens from here on is seen below.
-        upgrades.mark_unchanged();
-        if !is_direct(gateway, session) {
-            pause = FIRST_PAUSE;
-            // The sender is as old as the gateway.
-            let _ = upgrades.changed().await;
+        news.mark_unchanged();
+        if is_direct(gateway, session) {
+            if moved(gateway, hosted, session).await {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
             continue;
         }
-        if moved(gateway, hosted, session).await {
-            break;
+        pause = FIRST_PAUSE;
+        let due = tokio::select! {
+            // The sender is as old as the gateway.
+            _ = news.changed() => false,
+            () = tokio::time::sleep_until(tries.next_at) => true,
+        };
+        let remote = session.remote();
+        let ways = tries.worth_dialing(sessions::ways(gateway, hosted, remote), due);
+        if let Err(error) = sessions::dial_again(gateway, hosted, remote, ways).await {
+            debug!(peer = %remote, %error, "no better way than the relay");
         }
-        tokio::time::sleep(pause).await;
-        pause = LONGEST_PAUSE.min(pause * 2);
     }
     tokio::time::sleep(LINGER).await;
     session.close(ErrorCode::NoError);
+}
+
+/// What was tried to reach a peer without the relay, and when that is tried again.
+struct Tries {
+    ways: Vec<Locator>,
+    pause: Duration,
+    next_at: Instant,
+}
+
+impl Tries {
+    /// These were tried when the session was opened.
+    fn new(ways: Vec<Locator>) -> Self {
+        Self {
+            ways,
+            pause: FIRST_RETRY,
+            next_at: Instant::now() + FIRST_RETRY,
+        }
+    }
+
+    /// Which of the addresses that are known now are dialed: all of them when it is time, which may punch a hole;
+    /// otherwise direct ones that were not known before.
+    fn worth_dialing(&mut self, ways: Vec<Locator>, due: bool) -> Vec<Locator> {
+        let before = std::mem::replace(&mut self.ways, ways);
+        if due {
+            self.pause = LONGEST_RETRY.min(self.pause * 2);
+            self.next_at = Instant::now() + self.pause;
+            return self.ways.clone();
+        }
+        let is_new = |way: &&Locator| !way.is_relayed() && !before.contains(way);
+        self.ways.iter().filter(is_new).cloned().collect()
+    }
 }
 
 /// Whether there is a direct connection beside the session's own.
@@ -118,5 +163,37 @@ pub(crate) fn report(gateway: &Gateway, reported: &mut String) {
     if words != *reported {
         info!("{words}");
         *reported = words;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ways(texts: &[&str]) -> Vec<Locator> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    const KNOWN: &str = "/ip4/192.0.2.1/tcp/1";
+    const NEW: &str = "/ip4/192.0.2.2/tcp/1";
+    const CIRCUIT: &str =
+        "/ip4/192.0.2.9/tcp/1/p2p/12D3KooWNZypvL2Um2qCT98FhMAf6mwGzPzFy8E7JsNnM7ipEHJo/p2p-circuit";
+
+    #[test]
+    fn a_new_address_is_tried_once_and_everything_after_growing_pauses() {
+        let mut tries = Tries::new(ways(&[KNOWN]));
+        let all = || ways(&[KNOWN, NEW, CIRCUIT]);
+        assert_eq!(tries.worth_dialing(all(), false), ways(&[NEW]));
+        assert!(tries.worth_dialing(all(), false).is_empty());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let before = Instant::now();
+            assert_eq!(tries.worth_dialing(all(), true), all());
+            pauses.push(tries.pause);
+            assert!(tries.next_at >= before + tries.pause);
+        }
+        assert_eq!(pauses[..2], [2 * FIRST_RETRY, 4 * FIRST_RETRY]);
+        assert_eq!(pauses.last(), Some(&LONGEST_RETRY));
+        assert!(tries.worth_dialing(ways(&[]), true).is_empty());
     }
 }

@@ -130,7 +130,7 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                     }
                 }
                 NodeEvent::Moved => moved(&gateway),
-                NodeEvent::Upgraded { .. } => nearer::upgraded(&gateway),
+                NodeEvent::Upgraded { .. } => nearer::look_again(&gateway),
                 NodeEvent::Neighbour { peer } => nearer::greet(&gateway, &peer),
                 NodeEvent::ReachabilityChanged => {
                     nearer::report(&gateway, &mut reported);

@@ -195,7 +195,7 @@ impl Gateway {
             dialable: Dialable::default(),
             wakes: wake::Settings::new(&config, openclaw_wake),
             moves: watch::Sender::new(0),
-            upgrades: watch::Sender::new(0),
+            ways: watch::Sender::new(0),
             long_messages: LongMessages::default(),
             mesh,
             tally,

@@ -41,8 +41,8 @@ pub(crate) struct Shared {
     pub(crate) mesh: MeshPlace,
     /// Counts how often this machine went to another network: then peers are dialed again at once.
     pub(crate) moves: watch::Sender<u64>,
-    /// Counts direct connections with peers that were reached through a relay: sessions leave it then.
-    pub(crate) upgrades: watch::Sender<u64>,
+    /// Counts what may let a session leave its relay: direct connections beside one, and addresses learned.
+    pub(crate) ways: watch::Sender<u64>,
     /// Memory for long messages while they arrive.
     pub(crate) long_messages: LongMessages,
     /// Counts what happens.

@@ -43,9 +43,10 @@ const SHORT_SESSION: Duration = Duration::from_secs(10);
 
 /// What the node's handles ask for.
 pub(crate) enum Command {
-    /// Connect to whoever answers first.
+    /// Connect to whoever answers first. With `again`, even to who is connected.
     Connect {
         locators: Vec<Locator>,
+        again: bool,
         reply: dial::Reply,
     },
     /// Open a session with a connected peer.
@@ -189,7 +190,7 @@ impl Actor {
                 },
                 command = self.commands.recv() => match command {
                     Some(Command::Close { limit, done }) => break (limit, Some(done)),
-                    Some(Command::Connect { locators, reply }) => self.connect(locators, reply),
+                    Some(Command::Connect { locators, again, reply }) => self.connect(locators, again, reply),
                     Some(Command::OpenSession { peer, local, target, knock, reply }) => {
                         self.open_session(&peer, local, session::Wanted { target, knock }, reply);
                     }
@@ -241,9 +242,9 @@ impl Actor {
         self.view.clear();
     }
 
-    fn connect(&mut self, locators: Vec<Locator>, reply: dial::Reply) {
+    fn connect(&mut self, locators: Vec<Locator>, again: bool, reply: dial::Reply) {
         let connections = &self.swarm.behaviour().connections;
-        let connected = locators.iter().find_map(|locator| {
+        let connected = locators.iter().filter(|_| !again).find_map(|locator| {
             let peer = locator.peer_id()?;
             connections.best(&address::to_libp2p(&peer)?)?;
             Some(crate::Connected {

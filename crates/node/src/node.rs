@@ -191,9 +191,29 @@ impl Node {
     /// # Errors
     /// [`DialError::Failed`] says what happened to each address.
     pub async fn connect(&self, locators: &[Locator]) -> Result<Connected, DialError> {
+        self.connect_somehow(locators, false).await
+    }
+
+    /// The same with somebody who is connected already, in the hope of a better way: without a relay, or through one
+    /// that brings about a direct connection now ([`NodeEvent::Upgraded`](crate::NodeEvent::Upgraded)). What is there
+    /// stays as it is. Done as soon as any of the addresses answers; direct ones are tried on for a while when it was a
+    /// relay's.
+    ///
+    /// # Errors
+    /// [`DialError::Failed`] says what happened to each address.
+    pub async fn connect_again(&self, locators: &[Locator]) -> Result<Connected, DialError> {
+        self.connect_somehow(locators, true).await
+    }
+
+    async fn connect_somehow(&self, locators: &[Locator], again: bool) -> Result<Connected, DialError> {
         let (reply, result) = oneshot::channel();
         let locators = locators.iter().take(dial::MAX_ADDRESSES).cloned().collect();
-        let sent = self.commands.send(Command::Connect { locators, reply }).await;
+        let connect = Command::Connect {
+            locators,
+            again,
+            reply,
+        };
+        let sent = self.commands.send(connect).await;
         sent.map_err(|_| DialError::Closed)?;
         result.await.unwrap_or(Err(DialError::Closed))
     }

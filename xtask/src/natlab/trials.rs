@@ -21,6 +21,8 @@ const HEAL_LIMIT: Duration = Duration::from_secs(150);
 const FAILOVER_LIMIT: Duration = Duration::from_secs(15);
 /// How long it may when one side goes to another network.
 const ROAM_LIMIT: Duration = Duration::from_secs(15);
+/// How long a pair may stay with the relay once it can do without: until the second retry.
+const LATE_LIMIT: Duration = Duration::from_secs(200);
 /// How long the old address of a router may be told: until the next search for it but one.
 const RENUMBER_LIMIT: Duration = Duration::from_secs(200);
 /// Messages of each side in each part of a trial.
@@ -43,7 +45,7 @@ pub(super) struct Trial {
 }
 
 /// All of them.
-pub(super) const TRIALS: [Trial; 8] = [
+pub(super) const TRIALS: [Trial; 9] = [
     Trial {
         name: "relay-death",
         quick: true,
@@ -92,6 +94,13 @@ pub(super) const TRIALS: [Trial; 8] = [
         kinds: [Kind::PortRestricted, Kind::PortRestricted],
         relays: 1,
         play: |world, talk| roam(world, talk, Side::B),
+    },
+    Trial {
+        name: "late-punch",
+        quick: false,
+        kinds: [Kind::PortRestricted, Kind::PortRestricted],
+        relays: 1,
+        play: punch_late,
     },
     Trial {
         name: "router-renumbered",
@@ -244,6 +253,32 @@ fn roam(world: &mut World<'_>, talk: &mut Talk<'_>, who: Side) -> Outcome<String
         back.as_secs_f64(),
         begun.elapsed().as_secs_f64()
     ))
+}
+
+/// For a while the two reach each other through the relay only, and no hole can be punched.
+fn punch_late(world: &mut World<'_>, talk: &mut Talk<'_>) -> Outcome<String> {
+    world.cut_between()?;
+    say_some(world, talk, HEAL_LIMIT, "by the relay alone")?;
+    if talk.route(world, FIRST_LIMIT)? != Some(Route::Relay) {
+        return Err("messages go where nothing passes".to_owned());
+    }
+    // Long enough for every attempt at punching to fail.
+    let end = Instant::now() + PUNCH_LIMIT;
+    while Instant::now() < end {
+        world.lab().check()?;
+        thread::sleep(PAUSE);
+    }
+    world.heal()?;
+    match talk.straight(world, LATE_LIMIT, PAUSE)? {
+        Some(after) => Ok(format!(
+            "straight {:.0} s after that was possible",
+            after.as_secs_f64()
+        )),
+        None => Err(format!(
+            "relayed for {} s, though they can meet",
+            LATE_LIMIT.as_secs()
+        )),
+    }
 }
 
 /// The router that forwards ports to one side gets another address, as many do every night.

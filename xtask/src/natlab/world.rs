@@ -140,6 +140,15 @@ impl<'a> World<'a> {
         ))
     }
 
+    /// Nothing passes from one site to the other until [`World::heal`]; servers are reached as before.
+    pub(super) fn cut_between(&self) -> Outcome {
+        let [a, b] = [0, 1].map(port);
+        self.net.nft(&format!(
+            "add rule bridge lab cut iifname \"{a}\" oifname \"{b}\" drop\n\
+             add rule bridge lab cut iifname \"{b}\" oifname \"{a}\" drop\n"
+        ))
+    }
+
     /// Everything passes again.
     pub(super) fn heal(&self) -> Outcome {
         self.net.nft("flush chain bridge lab cut\n")

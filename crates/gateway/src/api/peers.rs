@@ -18,6 +18,7 @@ use crate::delivery::hurry;
 use crate::hints;
 use crate::hosted::Hosted;
 use crate::link::{Link, protocol_name};
+use crate::nearer;
 use crate::peering;
 use crate::sessions::{ReachError, open_with};
 use crate::whereabouts::facts;
@@ -181,6 +182,7 @@ impl Api {
         turn.put(record.clone()).await.map_err(|error| storage(&error))?;
         drop(turn);
         self.greet(hosted, principal);
+        nearer::look_again(&self.gateway);
         let mut value = render::peer(&record, None);
         if let Some(object) = value.as_object_mut() {
             object.remove("connected");

@@ -18,7 +18,7 @@ use crate::link::Link;
 use crate::metrics::Tally;
 use crate::shared::Shared;
 
-pub(crate) use self::opening::{Finality, ReachError, open_again, open_with};
+pub(crate) use self::opening::{Finality, ReachError, dial_again, open_again, open_with, ways};
 
 /// Our identity and the peer's: what a session is between.
 type Pair = (Principal, Principal);

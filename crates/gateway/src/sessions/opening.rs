@@ -170,6 +170,41 @@ pub(super) async fn open(
     Err(error)
 }
 
+/// The addresses where `remote` may be, as far as is known without asking anybody.
+pub(crate) fn ways(gateway: &Shared, hosted: &Hosted, remote: &Principal) -> Vec<Locator> {
+    let mut ways =
+        known(&gateway.hosts, hosted, remote).map_or_else(|_| Vec::new(), |record| record.locators);
+    let mut told = hosted.whereabouts().known(remote);
+    told.retain(|locator| !ways.contains(locator));
+    ways.append(&mut told);
+    ways
+}
+
+/// Dials some of those addresses although `remote` is connected. The bounds hold that hold for what others told, except
+/// for what is known of a contact.
+pub(crate) async fn dial_again(
+    gateway: &Shared,
+    hosted: &Hosted,
+    remote: &Principal,
+    ways: Vec<Locator>,
+) -> Result<(), DialError> {
+    let given = known(&gateway.hosts, hosted, remote)
+        .ok()
+        .filter(|record| gateway.is_contact(hosted, record))
+        .map_or_else(Vec::new, |record| record.locators);
+    let (mut ways, told): (Vec<_>, Vec<_>) = ways.into_iter().partition(|way| given.contains(way));
+    let told = gateway.dialable.among(remote, told, &gateway.node.locators());
+    ways.extend(told.iter().cloned());
+    if ways.is_empty() {
+        return Ok(());
+    }
+    let dialed = gateway.node.connect_again(&ways).await;
+    if dialed.is_err() {
+        gateway.dialable.failed(remote, &told);
+    }
+    dialed.map(drop)
+}
+
 /// Opens another session with `remote` at the gateway it has proven to be at, over the best connection there is.
 pub(crate) async fn open_again(
     gateway: &Shared,

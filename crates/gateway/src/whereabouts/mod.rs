@@ -27,7 +27,7 @@ use crate::delivery::hurry;
 use crate::hosted::Hosted;
 use crate::metrics::Counter;
 use crate::shared::Gateway;
-use crate::{aliases, clock};
+use crate::{aliases, clock, nearer};
 
 /// How often it is looked whether our own card still says what is true.
 const OWN_CARD_INTERVAL: Duration = Duration::from_secs(60);
@@ -211,7 +211,7 @@ impl Whereabouts {
     }
 
     /// Does what the exchange wants done.
-    fn drain(&self, hosted: &Hosted) {
+    fn drain(&self, gateway: &Gateway, hosted: &Hosted) {
         while let Some(output) = { lock(&self.exchange).poll_output() } {
             match output {
                 Output::Send { to, message } => self.send(&to, cards::to_wire(message)),
@@ -221,7 +221,10 @@ impl Whereabouts {
                 }
                 Output::NotFound { principal } => self.found(&principal, None),
                 // Somebody may be waited for there.
-                Output::Learned { card } => hurry(hosted, &card.principal),
+                Output::Learned { card } => {
+                    hurry(hosted, &card.principal);
+                    nearer::look_again(gateway);
+                }
             }
         }
     }
@@ -278,7 +281,7 @@ pub(crate) async fn run(gateway: Gateway, hosted: Arc<Hosted>) {
                 exchange.handle_timeout(now);
                 exchange.poll_timeout()
             };
-            whereabouts.drain(&hosted);
+            whereabouts.drain(&gateway, &hosted);
             let look_again = Instant::now() + OWN_CARD_INTERVAL;
             let at = due.map_or(look_again, |due| look_again.min(whereabouts.started + due));
             tokio::select! {

@@ -69,6 +69,27 @@ async fn circuit(caller: &Caller) -> String {
     .await
 }
 
+/// Somebody hidden, reachable through the relay: with the addresses there.
+async fn hidden_behind(relay: &Gate, at_relay: &Caller) -> (Rogue, Vec<Locator>) {
+    let at_relay: Locator = format!(
+        "/ip4/127.0.0.1/tcp/{}/p2p/{}",
+        port(relay),
+        peer_id(at_relay).await
+    )
+    .parse()
+    .unwrap();
+    let token = InviteToken::new([7; InviteToken::BYTES]);
+    let identity = Identity::generate(Alice.principal().network(), None, [1; 32], [2; 32]).unwrap();
+    let rogue = Rogue::hidden_behind(identity, vec![at_relay], token).await;
+    let circuits = eventually("a place at the relay", async || {
+        let mut locators = rogue.node.locators();
+        locators.retain(Locator::is_relayed);
+        (!locators.is_empty()).then_some(locators)
+    })
+    .await;
+    (rogue, circuits)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_go_through_a_relay_and_then_over_the_direct_connection() {
     let c = relay(Carol, "anyone").await;
@@ -116,18 +137,7 @@ async fn messages_go_through_a_relay_and_then_over_the_direct_connection() {
 async fn a_session_leaves_its_relay_even_if_the_first_tries_fail_and_the_peer_is_hidden() {
     let c = relay(Carol, "anyone").await;
     let carol = c.caller(Carol);
-    let at_carol: Locator = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", port(&c), peer_id(&carol).await)
-        .parse()
-        .unwrap();
-    let token = InviteToken::new([7; InviteToken::BYTES]);
-    let identity = Identity::generate(Alice.principal().network(), None, [1; 32], [2; 32]).unwrap();
-    let mut rogue = Rogue::hidden_behind(identity, vec![at_carol], token).await;
-    let circuits = eventually("a place at the relay", async || {
-        let mut locators = rogue.node.locators();
-        locators.retain(Locator::is_relayed);
-        (!locators.is_empty()).then_some(locators)
-    })
-    .await;
+    let (mut rogue, circuits) = hidden_behind(&c, &carol).await;
     let b = gate(Bob, |_| json!({})).await;
     let bob = b.caller(Bob);
     bob.ok(json!({"cmd": "peer_add", "invite": rogue.invite(circuits)}))
@@ -146,6 +156,29 @@ async fn a_session_leaves_its_relay_even_if_the_first_tries_fail_and_the_peer_is
     let listed = bob.ok(json!({"cmd": "peers"})).await;
     assert_eq!(listed[0]["path"], "punched");
     assert!(!straight.is_closed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_address_that_is_learned_later_is_tried_at_once() {
+    let c = relay(Carol, "anyone").await;
+    let carol = c.caller(Carol);
+    let (mut rogue, circuits) = hidden_behind(&c, &carol).await;
+    let b = gate(Bob, |_| json!({})).await;
+    let bob = b.caller(Bob);
+    bob.ok(json!({"cmd": "peer_add", "invite": rogue.invite(circuits)}))
+        .await;
+    bob.send(rogue.principal(), "through carol").await;
+    let through = rogue.visitor().await;
+    assert!(through.is_relayed());
+
+    let mut direct = rogue.node.locators();
+    direct.retain(|locator| !locator.is_relayed());
+    let address = direct[0].to_string();
+    bob.ok(json!({"cmd": "peer_add", "principal": rogue.principal().to_string(), "address": address}))
+        .await;
+    let straight = rogue.visitor().await;
+    assert!(!straight.is_relayed());
+    within(through.closed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
