@@ -7,7 +7,7 @@ use clawchat_types::{Message, MessageId, OutboundStatus, Principal, UnixMillis};
 
 use crate::model::{is_open, rising};
 use crate::store::PageBudget;
-use crate::write::{check_batch, cut_error};
+use crate::write::{MAX_PENDING, check_batch, cut_error};
 use crate::{
     AttemptState, InboxEntry, MessageStore, OutboundDraft, OutboxEntry, Outcome, PeerRecord, Proof,
     StoreError, Write,
@@ -176,7 +176,12 @@ impl MessageStore for MemoryStore {
 impl State {
     fn apply(&mut self, write: Write) -> Outcome {
         match write {
-            Write::Enqueue(draft) => self.enqueue(draft, OutboundStatus::Pending, 0, None),
+            Write::Enqueue(draft) => {
+                if self.expiry.len() >= MAX_PENDING && !self.outbox_ids.contains_key(&draft.id) {
+                    return Outcome::OutboxFull;
+                }
+                self.enqueue(draft, OutboundStatus::Pending, 0, None)
+            }
             Write::ImportOutbound {
                 draft,
                 status,

@@ -24,6 +24,9 @@ pub const MAX_MARKS: usize = 4096;
 pub const MAX_BATCH_WRITES: usize = 4096;
 /// Most bytes in one [`commit`](crate::MessageStore::commit), by [`Write::size`], unless it is a single write.
 pub const MAX_BATCH_BYTES: usize = 32 * 1024 * 1024;
+/// Most messages still to be delivered, in messages, with which a store takes another [`Write::Enqueue`]. Each takes
+/// about 200 bytes of memory while it waits: 20 MB for all of them.
+pub const MAX_PENDING: usize = 100_000;
 
 /// What a small record takes beside its texts, in bytes. An estimate from above.
 const RECORD_OVERHEAD: usize = 512;
@@ -32,8 +35,8 @@ const RECORD_OVERHEAD: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Accept a message for delivery: it gets the next position and the next sequence number of its
-    /// conversation and starts as `pending`. Gives [`Outcome::Enqueued`], or [`Outcome::AlreadyQueued`] when
-    /// the outbox has a message of this id.
+    /// conversation and starts as `pending`. Gives [`Outcome::Enqueued`], [`Outcome::AlreadyQueued`] when
+    /// the outbox has a message of this id, or [`Outcome::OutboxFull`].
     Enqueue(OutboundDraft),
     /// Take a message into the inbox, unread. Gives [`Outcome::Appended`], or [`Outcome::Duplicate`] when the
     /// inbox has a message of this id from this sender.
@@ -56,7 +59,8 @@ pub enum Write {
         unread: bool,
     },
     /// Take over a message that another program sent for this identity, with what became of it there. Gives what
-    /// [`Enqueue`](Self::Enqueue) does; only a `pending` one is delivered.
+    /// [`Enqueue`](Self::Enqueue) does, but never [`Outcome::OutboxFull`]: what another program took must not be lost.
+    /// Only a `pending` one is delivered.
     ImportOutbound {
         /// The message.
         draft: OutboundDraft,
@@ -67,7 +71,8 @@ pub enum Write {
         /// Why the last try failed; cut to [`MAX_ERROR_BYTES`].
         last_error: Option<String>,
     },
-    /// Note how a delivery went. Gives [`Outcome::Done`] or [`Outcome::NotFound`].
+    /// Note how a delivery went. Gives [`Outcome::Done`] or [`Outcome::NotFound`]. One that is to be delivered again
+    /// is never too much.
     SetOutbound {
         /// Which outbox entry.
         position: u64,
@@ -214,6 +219,8 @@ pub enum Outcome {
         /// Its number in the conversation.
         sequence: u64,
     },
+    /// [`MAX_PENDING`] messages or more are still to be delivered; nothing was written.
+    OutboxFull,
     /// Taken into the inbox.
     Appended {
         /// Its place in the inbox.

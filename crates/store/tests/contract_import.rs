@@ -3,7 +3,7 @@
 
 mod common;
 
-use clawchat_store::{MemoryStore, MessageStore, Outcome, Write};
+use clawchat_store::{MAX_BATCH_WRITES, MAX_PENDING, MemoryStore, MessageStore, Outcome, Write};
 use clawchat_types::{OutboundStatus, UnixMillis};
 
 use common::{draft, inbound, message, open, principal, scratch, set};
@@ -115,5 +115,71 @@ fn an_outbound_message_keeps_what_became_of_it() {
         let done = [1, 3, 5].map(|position| set(position, OutboundStatus::Delivered));
         store.commit(done.to_vec()).unwrap();
         assert_eq!(store.pending_recipients().unwrap(), []);
+    });
+}
+
+#[test]
+fn only_what_was_accepted_elsewhere_goes_beyond_a_full_outbox() {
+    each_backend(|store| {
+        let import = |number| Write::ImportOutbound {
+            draft: draft(number, 1),
+            status: OutboundStatus::Pending,
+            attempts: 0,
+            last_error: None,
+        };
+        let most = u64::try_from(MAX_PENDING).unwrap();
+        let drafts: Vec<_> = (1..most).map(|number| draft(number, 1)).collect();
+        for drafts in drafts.chunks(MAX_BATCH_WRITES) {
+            let batch = drafts.iter().cloned().map(Write::Enqueue).collect();
+            let outcomes = store.commit(batch).unwrap();
+            assert!(outcomes.iter().all(|outcome| *outcome != Outcome::OutboxFull));
+        }
+        let at = |position| Outcome::Enqueued {
+            position,
+            sequence: position,
+        };
+        let known = |position| Outcome::AlreadyQueued {
+            position,
+            sequence: position,
+        };
+        let enqueue = |number| Write::Enqueue(draft(number, 1));
+        let refused = Outcome::OutboxFull;
+        let batch = vec![
+            enqueue(most),
+            enqueue(most + 1),
+            enqueue(5),
+            set(9, OutboundStatus::Delivered),
+            enqueue(most + 1),
+            enqueue(most + 2),
+            set(9, OutboundStatus::Pending),
+            import(most + 2),
+        ];
+        let outcomes = [
+            at(most),
+            refused,
+            known(5),
+            Outcome::Done,
+            at(most + 1),
+            refused,
+            Outcome::Done,
+            at(most + 2),
+        ];
+        assert_eq!(store.commit(batch).unwrap(), outcomes);
+        // Two too many: it takes three until there is room for another.
+        let batch = vec![
+            enqueue(most + 3),
+            set(1, OutboundStatus::Sent),
+            set(2, OutboundStatus::Failed),
+            set(2, OutboundStatus::Failed),
+            enqueue(most + 3),
+            set(3, OutboundStatus::Delivered),
+            enqueue(most + 3),
+            enqueue(most + 4),
+        ];
+        let done = Outcome::Done;
+        let outcomes = [refused, done, done, done, refused, done, at(most + 3), refused];
+        assert_eq!(store.commit(batch).unwrap(), outcomes);
+        assert_eq!(store.pending_count(&principal(1)).unwrap(), most);
+        assert_eq!(store.outbox_count().unwrap(), most + 3);
     });
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_router::DEFAULT_EXPIRY;
 use clawchat_snap2p::chat::MAX_PAYLOAD_DEPTH;
-use clawchat_store::{InboxEntry, OutboundDraft, Write};
+use clawchat_store::{InboxEntry, MAX_PENDING, OutboundDraft, Outcome, Write};
 use clawchat_types::{Content, MessageId, Payload, Principal};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -163,11 +163,8 @@ impl Api {
             reply_to: draft.reply_to,
             expires_at: in_future(expires),
         });
-        hosted
-            .store()
-            .submit(write)
-            .await
-            .map_err(|error| storage(&error))?;
+        let outcome = hosted.store().submit(write).await;
+        accepted(outcome.map_err(|error| storage(&error))?)?;
         delivery::nudge(&self.gateway, hosted, &to);
         Ok((id, receipt))
     }
@@ -179,6 +176,23 @@ pub(super) fn no_longer_served(hosted: &Hosted) -> Failure {
         ErrorCode::NoSuchIdentity,
         format!("{} is no longer served here", hosted.principal()),
     )
+}
+
+/// Whether the store took a message for delivery.
+fn accepted(outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
+        Outcome::OutboxFull => Err(Failure::new(
+            ErrorCode::Busy,
+            format!("{MAX_PENDING} messages of this identity are still to be delivered, so this one was not taken"),
+        )
+        .with_hint("send it again when some of them have been delivered or have expired; 'clawchat outbox' shows why they wait")),
+        Outcome::Enqueued { .. }
+        | Outcome::AlreadyQueued { .. }
+        | Outcome::Appended { .. }
+        | Outcome::Duplicate { .. }
+        | Outcome::Done
+        | Outcome::NotFound => Ok(()),
+    }
 }
 
 fn payload(value: &Value) -> Result<Payload, Failure> {
@@ -259,4 +273,19 @@ fn next_in_inbox(hosted: &Hosted, cursor: &mut u64) -> Result<Option<InboxEntry>
         *cursor = entry.arrival;
     }
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_for_which_the_outbox_has_no_room_is_an_error() {
+        let (position, sequence) = (1, 1);
+        assert_eq!(accepted(Outcome::Enqueued { position, sequence }), Ok(()));
+        let failure = accepted(Outcome::OutboxFull).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::Busy);
+        assert!(failure.message.contains("100000 messages"), "{failure}");
+        assert!(failure.hint.is_some());
+    }
 }

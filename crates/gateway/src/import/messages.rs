@@ -356,7 +356,9 @@ impl<'a> Batch<'a> {
                 Outcome::Duplicate { .. }
                 | Outcome::AlreadyQueued { .. }
                 | Outcome::Done
-                | Outcome::NotFound => self.tally.known += 1,
+                | Outcome::NotFound
+                // Never of what is taken over.
+                | Outcome::OutboxFull => self.tally.known += 1,
             }
         }
         Ok(())

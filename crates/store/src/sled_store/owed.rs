@@ -75,6 +75,11 @@ impl Owed {
         Ok(owed)
     }
 
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        self.messages.len()
+    }
+
     pub(crate) fn get(&self, position: u64) -> Option<&OwedMessage> {
         self.messages.get(&position)
     }

@@ -12,7 +12,7 @@ use crate::guarded::{Base, Batch};
 use crate::model::{is_open, rising};
 use crate::record;
 use crate::record::v1::{ConversationV1, OutboxV1, StateV1};
-use crate::write::cut_error;
+use crate::write::{MAX_PENDING, cut_error};
 use crate::{OutboundDraft, Outcome, PeerRecord, Proof, StoreError, Write};
 
 /// A batch being worked out.
@@ -23,22 +23,31 @@ pub(crate) struct Plan<'a> {
     /// What is owed before this batch.
     before: &'a RwLock<Owed>,
     owed: OwedChanges,
+    /// How many messages are owed as far as the batch is worked out.
+    owed_count: usize,
 }
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(base: &'a Base, owed: &'a RwLock<Owed>) -> Self {
+        let owed_count = owed.read().unwrap_or_else(PoisonError::into_inner).count();
         Self {
             base,
             batch: Batch::new(base),
             conversations: BTreeMap::new(),
             before: owed,
             owed: OwedChanges::new(),
+            owed_count,
         }
     }
 
     pub(crate) fn apply(&mut self, write: Write) -> Result<Outcome, StoreError> {
         match write {
-            Write::Enqueue(draft) => self.enqueue(draft, OutboundStatus::Pending, 0, None),
+            Write::Enqueue(draft) => {
+                if self.owed_count >= MAX_PENDING && self.outbox_position(&draft)?.is_none() {
+                    return Ok(Outcome::OutboxFull);
+                }
+                self.enqueue(draft, OutboundStatus::Pending, 0, None)
+            }
             Write::ImportOutbound {
                 draft,
                 status,
@@ -156,8 +165,7 @@ impl<'a> Plan<'a> {
         last_error: Option<String>,
     ) -> Result<Outcome, StoreError> {
         let id = *draft.id.as_bytes();
-        if let Some(value) = self.batch.current(trees::OUTBOX_IDS, &id)? {
-            let position = self.base.number(trees::OUTBOX_IDS, &id, &value)?;
+        if let Some(position) = self.outbox_position(&draft)? {
             let sequence = match self.owed_now(position) {
                 Some(owed) => owed.sequence,
                 None => self.state(position)?.sequence,
@@ -179,6 +187,7 @@ impl<'a> Plan<'a> {
                 single: false,
             };
             self.owed.insert(position, Some(owed));
+            self.owed_count += 1;
         }
         // That of a new message follows from the message and from its being owed.
         if !is_open(status) || attempts > 0 || last_error.is_some() {
@@ -203,6 +212,15 @@ impl<'a> Plan<'a> {
         )?;
         self.batch.set(trees::OUTBOX_IDS, &id, &[&key], true)?;
         Ok(Outcome::Enqueued { position, sequence })
+    }
+
+    /// Where a message of this id is already.
+    fn outbox_position(&self, draft: &OutboundDraft) -> Result<Option<u64>, StoreError> {
+        let id = draft.id.as_bytes();
+        let value = self.batch.current(trees::OUTBOX_IDS, id)?;
+        value
+            .map(|value| self.base.number(trees::OUTBOX_IDS, id, &value))
+            .transpose()
     }
 
     fn append(
@@ -273,6 +291,7 @@ impl<'a> Plan<'a> {
                 let conversation = self.conversation(&to)?;
                 conversation.open = conversation.open.saturating_sub(1);
                 self.owed.insert(position, None);
+                self.owed_count = self.owed_count.saturating_sub(1);
             }
             (None, true) => {
                 self.conversation(&to)?.open += 1;
@@ -283,6 +302,7 @@ impl<'a> Plan<'a> {
                     single: false,
                 };
                 self.owed.insert(position, Some(message));
+                self.owed_count += 1;
             }
             (Some(_), true) | (None, false) => {}
         }
