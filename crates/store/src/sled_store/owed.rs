@@ -28,6 +28,8 @@ pub(crate) struct OwedMessage {
     pub(crate) expires_at: u64,
     /// Whether it has entries of its own in trees `pending` and `expiry`, as format 1 made them, and no bit in a page.
     pub(crate) single: bool,
+    /// Whether it has a state. Always so if it is `single`.
+    pub(crate) noted: bool,
 }
 
 /// What one commit changes: the message by position, or nothing when it is not owed any more.
@@ -161,6 +163,7 @@ fn owed_message(base: &Base, position: u64, single: bool) -> Result<(Option<Owed
         sequence,
         expires_at,
         single,
+        noted: has_state,
     };
     Ok((Some(message), has_state))
 }

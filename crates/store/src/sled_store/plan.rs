@@ -179,18 +179,20 @@ impl<'a> Plan<'a> {
         let sequence = conversation.sequence;
         let message = draft.into_message(sequence);
         let key = position.to_be_bytes();
+        // That of a new message follows from the message and from its being owed.
+        let noted = !is_open(status) || attempts > 0 || last_error.is_some();
         if is_open(status) {
             let owed = OwedMessage {
                 to: message.to,
                 sequence,
                 expires_at: message.expires_at.0,
                 single: false,
+                noted,
             };
             self.owed.insert(position, Some(owed));
             self.owed_count += 1;
         }
-        // That of a new message follows from the message and from its being owed.
-        if !is_open(status) || attempts > 0 || last_error.is_some() {
+        if noted {
             let state = StateV1 {
                 to: message.to.to_bytes(),
                 sequence,
@@ -200,7 +202,7 @@ impl<'a> Plan<'a> {
                 last_error,
                 updated_at: message.timestamp.0,
             };
-            self.batch.set_record(trees::OUTBOX_STATE, &key, &state)?;
+            self.set_state(position, &state, true)?;
         }
         self.batch.set_large(
             trees::OUTBOX,
@@ -284,8 +286,8 @@ impl<'a> Plan<'a> {
             last_error: cut_error(last_error),
             updated_at: at.0,
         };
-        self.batch
-            .set_record(trees::OUTBOX_STATE, &position.to_be_bytes(), &state)?;
+        let fresh = owed.as_ref().is_some_and(|owed| !owed.noted);
+        self.set_state(position, &state, fresh)?;
         match (owed, is_open(status)) {
             (Some(_), false) => {
                 let conversation = self.conversation(&to)?;
@@ -300,9 +302,15 @@ impl<'a> Plan<'a> {
                     sequence,
                     expires_at,
                     single: false,
+                    noted: true,
                 };
                 self.owed.insert(position, Some(message));
                 self.owed_count += 1;
+            }
+            (Some(mut message), true) if !message.noted => {
+                // In memory as note_owed leaves it on disk.
+                (message.single, message.noted) = (false, true);
+                self.owed.insert(position, Some(message));
             }
             (Some(_), true) | (None, false) => {}
         }
@@ -325,6 +333,14 @@ impl<'a> Plan<'a> {
         } else {
             Outcome::NotFound
         })
+    }
+
+    /// Puts a state. `fresh`: there is certainly none yet.
+    fn set_state(&mut self, position: u64, state: &StateV1, fresh: bool) -> Result<(), StoreError> {
+        let bytes = self.base.decoded(trees::OUTBOX_STATE, record::encode(state))?;
+        let key = position.to_be_bytes();
+        self.batch.set(trees::OUTBOX_STATE, &key, &[&bytes], fresh)?;
+        Ok(())
     }
 
     fn state(&self, position: u64) -> Result<StateV1, StoreError> {

@@ -332,14 +332,12 @@ impl Base {
     ) -> Result<OutboxEntry, StoreError> {
         let key = position.to_be_bytes();
         let record: OutboxV1 = self.large(trees::OUTBOX, &key, value)?;
-        let mut state = self.get(trees::OUTBOX_STATE, &key)?;
-        if state.is_none() && read(owed).get(position).is_none() {
-            // It got one since, or it is lost.
-            state = Some(self.present(trees::OUTBOX_STATE, position)?.into());
-        }
-        let state = match state {
-            Some(state) => self.record(trees::OUTBOX_STATE, &key, &state)?,
-            None => StateV1::first(&record.message),
+        let is_noted = read(owed).get(position).is_none_or(|owed| owed.noted);
+        let state = if is_noted {
+            let state = self.present(trees::OUTBOX_STATE, position)?;
+            self.record(trees::OUTBOX_STATE, &key, &state)?
+        } else {
+            StateV1::first(&record.message)
         };
         self.decoded(trees::OUTBOX, record::outbox_entry(position, record, state))
     }
