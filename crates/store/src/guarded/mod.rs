@@ -55,6 +55,22 @@ impl Guarded {
         })
     }
 
+    /// Reads what is kept in memory, which belongs to opening.
+    pub(crate) fn load<T>(&self, load: impl FnOnce(&Base) -> Result<T, StoreError>) -> Result<T, OpenError> {
+        let loaded = self.base().and_then(|open| load(open.get()?));
+        loaded.map_err(|error| match error {
+            StoreError::Damaged(damage) => OpenError::Damaged(damage),
+            StoreError::TooLarge { .. }
+            | StoreError::StorageFull { .. }
+            | StoreError::Failed { .. }
+            | StoreError::Closed => OpenError::Io {
+                path: self.folder.clone(),
+                action: "read",
+                detail: error.to_string(),
+            },
+        })
+    }
+
     /// The database, kept open while it is used.
     pub(crate) fn base(&self) -> Result<OpenBase<'_>, StoreError> {
         let guard = self.base.read().unwrap_or_else(PoisonError::into_inner);

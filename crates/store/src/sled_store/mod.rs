@@ -41,15 +41,7 @@ impl SledStore {
     /// [`OpenError`]; what the folder holds is as it was then.
     pub fn open(dir: &Path, key: &[u8; 32], options: StoreOptions) -> Result<Self, OpenError> {
         let store = Guarded::open(&LAYOUT, dir, key, options)?;
-        let owed = store.base().and_then(|base| Owed::load(base.get()?));
-        let owed = owed.map_err(|error| match error {
-            StoreError::Damaged(damage) => OpenError::Damaged(damage),
-            error => OpenError::Io {
-                path: dir.to_owned(),
-                action: "read",
-                detail: error.to_string(),
-            },
-        })?;
+        let owed = store.load(Owed::load)?;
         Ok(Self {
             store,
             owed: RwLock::new(owed),

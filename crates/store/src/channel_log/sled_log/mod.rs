@@ -78,18 +78,7 @@ impl SledChannelLog {
     /// [`OpenError`]; what the folder holds is as it was then.
     pub fn open(dir: &Path, key: &[u8; 32], options: ChannelLogOptions) -> Result<Self, OpenError> {
         let store = Guarded::open(&LAYOUT, dir, key, options.store)?;
-        let loaded = store.base().and_then(|guard| load(guard.get()?));
-        let (state, desk) = loaded.map_err(|error| match error {
-            StoreError::Damaged(damage) => OpenError::Damaged(damage),
-            StoreError::TooLarge { .. }
-            | StoreError::StorageFull { .. }
-            | StoreError::Failed { .. }
-            | StoreError::Closed => OpenError::Io {
-                path: dir.to_owned(),
-                action: "read",
-                detail: error.to_string(),
-            },
-        })?;
+        let (state, desk) = store.load(load)?;
         Ok(Self {
             store,
             quota: options.quota,
