@@ -28,6 +28,8 @@ pub(super) const MAX_OWN: usize = 16;
 const MAX_THROUGH_RELAY: usize = 4;
 /// Contacts known at a time.
 const MAX_CONTACTS: usize = 4096;
+/// Addresses that are remembered of a peer that offers to relay.
+const MAX_TOLD: usize = 8;
 
 /// What it has for that.
 pub(crate) struct NatPart {
@@ -38,8 +40,8 @@ pub(crate) struct NatPart {
     pub(super) keeper: Keeper,
     pub(super) circuits: Circuits,
     pub(super) contacts: HashMap<PeerId, Vec<Multiaddr>>,
-    /// Connected peers that told where they see us.
-    pub(super) identified: HashSet<PeerId>,
+    /// Connected peers that told where they see us, and what they told of themselves.
+    pub(super) identified: HashMap<PeerId, Told>,
     pub(super) external: Vec<Multiaddr>,
     pub(super) confirmed: Vec<Multiaddr>,
     pub(super) mapped: Vec<Multiaddr>,
@@ -51,6 +53,17 @@ pub(crate) struct NatPart {
     pub(super) neighbours: HashMap<PeerId, Instant>,
     pub(super) sightings: Sightings,
     pub(super) moves: Moves,
+}
+
+/// What a connected peer told that counts once it is a contact. It says so once in some minutes only.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Whether it offers to relay.
+    offers: bool,
+    /// Where it says that it is, if it does.
+    addresses: Vec<Multiaddr>,
+    /// Whether it is on this machine.
+    beside_us: bool,
 }
 
 impl NatPart {
@@ -68,7 +81,7 @@ impl NatPart {
             keeper: Keeper::new(relays, Instant::now()),
             circuits: Circuits::default(),
             contacts: HashMap::new(),
-            identified: HashSet::new(),
+            identified: HashMap::new(),
             external: external.map(without_peer).take(MAX_OWN).collect(),
             confirmed: Vec::new(),
             mapped: Vec::new(),
@@ -134,6 +147,12 @@ impl Actor {
         });
         self.nat.contacts = contacts.take(MAX_CONTACTS).collect();
         self.nat.policy.set_contacts(self.nat.contacts.keys().copied());
+        // Whoever is a contact from now on said before what it offers.
+        let connected: Vec<PeerId> = self.nat.identified.keys().copied().collect();
+        for peer in connected {
+            self.consider_relay(peer);
+        }
+        self.tend_nat();
     }
 
     /// Dials a circuit as soon as its relay knows us.
@@ -317,27 +336,42 @@ impl Actor {
             return;
         }
         connections.observed(connection, &info.observed_addr);
-        self.nat.identified.insert(peer);
+        let offers = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
+        let beside_us = connections.ip(connection).is_some_and(|ip| ip.is_loopback());
+        let addresses = info.listen_addrs.iter().filter(|_| offers).cloned();
+        let addresses = addresses
+            .map(without_peer)
+            .filter(|at| may_relay_at(at, beside_us));
+        let told = Told {
+            offers,
+            addresses: addresses.take(MAX_TOLD).collect(),
+            beside_us,
+        };
+        self.nat.identified.insert(peer, told);
         if self.nat.hole_punching {
             self.be_seen(connection, peer, info);
         }
-        if let Some(known) = self.nat.contacts.get(&peer) {
-            let offers = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
-            let seen = self.swarm.behaviour().connections.ip(connection);
-            let told = info.listen_addrs.iter().cloned().map(without_peer);
-            let usable = |address: &Multiaddr| {
-                let loopback = seen.is_some_and(|ip| ip.is_loopback());
-                !address::is_relayed(address)
-                    && address::ip_of(address).is_some_and(|ip| address::is_usable(ip, loopback))
-            };
-            let addresses: Vec<Multiaddr> = known.iter().cloned().chain(told).filter(usable).collect();
-            self.nat.keeper.offered(peer, &addresses, offers, Instant::now());
-        }
+        self.consider_relay(peer);
         // The address that was just seen reaches hole punching first: what libp2p has for us to do is done in order.
         self.tend_nat();
     }
 
     // --- inside ---------------------------------------------------------------------------
+
+    /// A connected peer may be a relay for us if it offers that and is a contact.
+    fn consider_relay(&mut self, peer: PeerId) {
+        let Some(told) = self.nat.identified.get(&peer) else {
+            return;
+        };
+        let known = self.nat.contacts.get(&peer);
+        let usable = |address: &&Multiaddr| may_relay_at(address, told.beside_us);
+        let addresses = known.into_iter().flatten().filter(usable).chain(&told.addresses);
+        let (addresses, offers) = (
+            addresses.cloned().collect::<Vec<_>>(),
+            told.offers && known.is_some(),
+        );
+        self.nat.keeper.offered(peer, &addresses, offers, Instant::now());
+    }
 
     fn connect_relay(&mut self, relay: PeerId, addresses: Vec<Multiaddr>) {
         self.rely_on_relays();
@@ -380,7 +414,7 @@ impl Actor {
 
     fn dial_ready_circuits(&mut self) {
         let (identified, sightings) = (&self.nat.identified, &self.nat.sightings);
-        let sees_us = |relay: &PeerId| identified.contains(relay) && sightings.settled(relay);
+        let sees_us = |relay: &PeerId| identified.contains_key(relay) && sightings.settled(relay);
         let knows_us = |relay: &PeerId| !self.nat.hole_punching || sees_us(relay);
         for circuit in self.nat.circuits.ready(Instant::now(), knows_us) {
             if let Err((id, failure)) = self.dial_ours(circuit.opts) {
@@ -396,6 +430,12 @@ impl Actor {
             self.state.dials.failed(id, Failure::Other(reason));
         }
     }
+}
+
+/// Whether a relay may be dialed there.
+fn may_relay_at(address: &Multiaddr, beside_us: bool) -> bool {
+    !address::is_relayed(address)
+        && address::ip_of(address).is_some_and(|ip| address::is_usable(ip, beside_us))
 }
 
 /// The address without a name of a gateway at its end.

@@ -194,6 +194,27 @@ async fn contacts_that_offer_to_relay_are_used_without_being_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_becomes_a_contact_while_it_is_connected_is_used_too_and_no_more_when_it_is_none() {
+    let carol = relay(Carol).await;
+    let mut alice = client(Alice, &[], false).await;
+    let _session = alice.session(&carol).await;
+    let at_carol = carol.node.peer_id().clone();
+    // What it offers it says once, when nobody here has noted it yet.
+    alice
+        .event(|event| matches!(event, NodeEvent::PeerIdentified { peer } if *peer == at_carol))
+        .await;
+    alice.node.set_contacts(vec![(at_carol, Vec::new())]).await;
+    let facts = placed(&mut alice, 1).await;
+    assert!(!facts.relays[0].configured);
+
+    alice.node.set_contacts(Vec::new()).await;
+    let left = carol.node;
+    within(left.close(Duration::from_millis(500))).await;
+    let facts = until(&mut alice, |facts| facts.placed().count() == 0).await;
+    assert!(facts.relays.is_empty(), "{:?}", facts.relays);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_relay_says_so_and_so_does_one_without_the_peer() {
     let limits = RelayLimits {
         reservations: 1,
