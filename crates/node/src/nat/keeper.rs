@@ -34,7 +34,10 @@ pub(crate) struct Keeper {
 /// One relay.
 struct Relay {
     peer: PeerId,
+    /// Those the operator named, then those it was said to have last.
     addresses: Vec<Multiaddr>,
+    /// How many of them the operator named.
+    named: usize,
     /// Named by the operator: always kept.
     configured: bool,
     /// A contact that offers it, connected at the moment.
@@ -95,6 +98,7 @@ impl Keeper {
             if let Some(relay) = keeper.entry(peer, now) {
                 relay.configured = true;
                 relay.know(address);
+                relay.named = relay.addresses.len();
             }
         }
         keeper
@@ -119,6 +123,8 @@ impl Keeper {
         }
         if let Some(relay) = self.entry(peer, now) {
             relay.offered = true;
+            // It may have moved.
+            relay.addresses.truncate(relay.named);
             addresses.iter().for_each(|address| relay.know(address.clone()));
         }
     }
@@ -313,6 +319,7 @@ impl Keeper {
         self.relays.push(Relay {
             peer,
             addresses: Vec::new(),
+            named: 0,
             configured: false,
             offered: false,
             state: State::Idle,
@@ -478,6 +485,22 @@ mod tests {
         lab.place(relay);
         assert_eq!(lab.keeper.standings()[0].trouble, None);
         assert!(lab.keeper.has_place(&relay));
+    }
+
+    #[test]
+    fn a_relay_that_moved_is_asked_where_it_is_now_and_where_the_operator_says() {
+        let mut lab = Lab::new(1);
+        let (named, contact) = (lab.relays[0], PeerId::random());
+        for place in 0..3 * MAX_ADDRESSES {
+            for relay in [named, contact] {
+                let at = [100 + place, 200 + place].map(address);
+                lab.keeper.offered(relay, &at, true, lab.now);
+            }
+        }
+        let last = [99, 199].map(|before| address(before + 3 * MAX_ADDRESSES));
+        assert_eq!(lab.keeper.addresses(&contact), last);
+        let [first, second] = last;
+        assert_eq!(lab.keeper.addresses(&named), [address(0), first, second]);
     }
 
     #[test]
