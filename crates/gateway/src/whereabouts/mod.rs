@@ -94,17 +94,27 @@ impl Whereabouts {
         session: &SessionHandle,
     ) {
         let remote = *session.remote();
-        let (ours, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
-        let voice = Voice {
-            session: session.clone(),
-            ours,
-            answers: None,
-        };
-        lock(&self.voices).insert(remote, voice);
-        let speaking = streams::speak(Arc::clone(self), Arc::clone(hosted), session.clone(), messages);
-        gateway.tasks.spawn(speaking);
+        // When one of several sessions ends, the streams of the one that is left go on.
+        if !self.speaks_over(session) {
+            let (ours, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
+            let voice = Voice {
+                session: session.clone(),
+                ours,
+                answers: None,
+            };
+            lock(&self.voices).insert(remote, voice);
+            let speaking = streams::speak(Arc::clone(self), Arc::clone(hosted), session.clone(), messages);
+            gateway.tasks.spawn(speaking);
+        }
         let admitted = gateway.hosts.admits(&remote, hosted.principal());
         self.with(|exchange, now| exchange.connected(remote, admitted, now));
+    }
+
+    /// Whether this session is the one over which a peer is asked and told.
+    fn speaks_over(&self, session: &SessionHandle) -> bool {
+        let voices = lock(&self.voices);
+        let voice = voices.get(session.remote());
+        voice.is_some_and(|voice| voice.session.is_same(session) && !voice.ours.is_closed())
     }
 
     /// The last native session with a peer ended.
@@ -117,8 +127,9 @@ impl Whereabouts {
     pub(crate) async fn listen(self: Arc<Self>, hosted: Arc<Hosted>, session: SessionHandle, stream: Stream) {
         let (answers, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
         match lock(&self.voices).get_mut(session.remote()) {
-            Some(voice) if voice.session.is_same(&session) => voice.answers = Some(answers),
-            Some(_) | None => return,
+            // Of several sessions the peer may take another one for the newest.
+            Some(voice) => voice.answers = Some(answers),
+            None => return,
         }
         let stop = hosted.stop().clone();
         stop.run_until_cancelled(streams::answer(&self, &hosted, &session, stream, messages))

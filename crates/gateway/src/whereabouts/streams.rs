@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clawchat_node::{ErrorCode, SessionHandle, Stream};
+use clawchat_node::{ErrorCode, SessionHandle, Stream, StreamError};
 use clawchat_snap2p::px1::{End, Message, MessageReader, PX1_LABEL, Px1Error, encode};
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -11,8 +11,8 @@ use tracing::debug;
 use super::Whereabouts;
 use crate::hosted::Hosted;
 
-/// Asks and tells over a stream that is opened when there is something to say, until the session is not ours to use
-/// any more or the peer does not want to hear.
+/// Asks and tells over a stream that is opened when there is something to say, and over another one where the peer ended
+/// it, until the session is not ours to use any more or the peer does not want to hear.
 pub(super) async fn speak(
     whereabouts: Arc<Whereabouts>,
     hosted: Arc<Hosted>,
@@ -21,22 +21,23 @@ pub(super) async fn speak(
 ) {
     let stop = hosted.stop().clone();
     let speaking = async {
-        let Some(first) = messages.recv().await else {
-            return;
-        };
-        let Ok(stream) = session.open_stream(PX1_LABEL).await else {
-            return;
-        };
-        converse(
-            &whereabouts,
-            &hosted,
-            &session,
-            stream,
-            End::Opener,
-            Some(first),
-            messages,
-        )
-        .await;
+        while let Some(first) = messages.recv().await {
+            let Ok(stream) = session.open_stream(PX1_LABEL).await else {
+                return;
+            };
+            let conversing = converse(
+                &whereabouts,
+                &hosted,
+                &session,
+                stream,
+                End::Opener,
+                Some(first),
+                &mut messages,
+            );
+            if conversing.await == Ended::ForGood {
+                return;
+            }
+        }
     };
     tokio::select! {
         _ = stop.run_until_cancelled(speaking) => {}
@@ -50,7 +51,7 @@ pub(super) async fn answer(
     hosted: &Hosted,
     session: &SessionHandle,
     stream: Stream,
-    messages: mpsc::Receiver<Message>,
+    mut messages: mpsc::Receiver<Message>,
 ) {
     converse(
         whereabouts,
@@ -59,9 +60,18 @@ pub(super) async fn answer(
         stream,
         End::Acceptor,
         None,
-        messages,
+        &mut messages,
     )
     .await;
+}
+
+/// How a stream ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// There may be another one.
+    ForNow,
+    /// The peer does not want to hear, or does not speak this.
+    ForGood,
 }
 
 /// Moves messages both ways until the stream ends.
@@ -72,8 +82,8 @@ async fn converse(
     stream: Stream,
     end: End,
     first: Option<Message>,
-    mut messages: mpsc::Receiver<Message>,
-) {
+    messages: &mut mpsc::Receiver<Message>,
+) -> Ended {
     let (mut reader, mut writer) = stream.split();
     let mut incoming = MessageReader::new(end);
     let writing = async {
@@ -98,7 +108,8 @@ async fn converse(
         loop {
             match reader.read().await {
                 Some(Ok(bytes)) => hear(whereabouts, hosted, session, &mut incoming, &bytes).await?,
-                Some(Err(_)) | None => return Ok::<(), Px1Error>(()),
+                Some(Err(StreamError::Reset(ErrorCode::StreamRefused))) => return Ok(Ended::ForGood),
+                Some(Err(_)) | None => return Ok::<Ended, Px1Error>(Ended::ForNow),
             }
         }
     };
@@ -107,13 +118,17 @@ async fn converse(
         result = reading => Some(result),
     };
     match read {
-        None => writer.finish(),
-        Some(Ok(())) => {}
+        None => {
+            writer.finish();
+            Ended::ForNow
+        }
+        Some(Ok(ended)) => ended,
         // The session is about more than addresses: it stays.
         Some(Err(error)) => {
             debug!(peer = %session.remote(), %error, "a peer broke the exchange of addresses");
             whereabouts.malformed.count();
             writer.reset(ErrorCode::ProtocolViolation);
+            Ended::ForGood
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use clawchat_testkit::Person::{self, Alice, Bob, Carol};
+use clawchat_node::{ErrorCode, SessionHandle, Stream};
+use clawchat_snap2p::px1::{End, Message, MessageReader, PX1_LABEL, encode};
+use clawchat_testkit::Person::{self, Alice, Bob, Carol, Dave};
 use clawchat_testkit::Stopwatch;
+use clawchat_types::Principal;
 use serde_json::{Value, json};
 
-use crate::common::{Gate, eventually};
+use crate::common::{Gate, Rogue, eventually, within};
 
 /// A gateway whose identities may be told about.
 async fn public(person: Person) -> Gate {
@@ -102,4 +105,86 @@ async fn nobody_knows_is_an_answer_and_comes_soon() {
     assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
     let id = b.caller(Bob).send(Carol.principal(), "are you there?").await;
     assert_eq!(b.caller(Bob).sent(&id).await["status"], "pending");
+}
+
+/// Asks where somebody is, over a stream of ours. Gives how many cards come back.
+async fn asked(stream: &mut Stream, id: u64, principal: Principal) -> usize {
+    let question = Message::Resolve {
+        id,
+        principal,
+        max: 1,
+    };
+    within(stream.write_all(encode(&question).unwrap().into()))
+        .await
+        .unwrap();
+    let mut incoming = MessageReader::new(End::Opener);
+    within(async {
+        loop {
+            let read = stream.read().await.expect("the stream goes on").unwrap();
+            incoming.handle_bytes(&read).unwrap();
+            if let Some(Message::Found { id: answered, cards }) = incoming.next_message() {
+                assert_eq!(answered, id);
+                return cards.len();
+            }
+        }
+    })
+    .await
+}
+
+/// How many sessions Bob's gateway has.
+async fn sessions(gate: &Gate) -> u64 {
+    gate.caller(Bob).metric("clawchat_sessions", "snap2p/2").await
+}
+
+/// The next stream on which a gateway asks and tells.
+async fn told(session: &SessionHandle) -> Stream {
+    within(async {
+        loop {
+            let inbound = session.accept().await.expect("the session goes on");
+            if inbound.label() == PX1_LABEL {
+                return inbound.accept();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_one_of_two_sessions_ends_no_exchange_over_the_other() {
+    let b = Gate::of(&[Bob]).await;
+    let dave = Rogue::new(Dave.identity()).await;
+    let first = dave.session(&b, Bob).await;
+    let peer = first.peer_id().clone();
+    let second = dave.open(&peer, Bob).await.unwrap();
+    eventually("there are two", async || (sessions(&b).await == 2).then_some(())).await;
+    // Whichever of them the peer takes for the newest.
+    let mut older = within(first.open_stream(PX1_LABEL)).await.unwrap();
+    assert_eq!(asked(&mut older, 1, Bob.principal()).await, 1);
+    let mut newer = within(second.open_stream(PX1_LABEL)).await.unwrap();
+    assert_eq!(asked(&mut newer, 2, Bob.principal()).await, 1);
+    first.close(ErrorCode::NoError);
+    eventually("one is left", async || (sessions(&b).await == 1).then_some(())).await;
+    assert_eq!(asked(&mut newer, 3, Bob.principal()).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_ended_a_stream_is_asked_over_another() {
+    let b = Gate::of(&[Bob]).await;
+    let bob = b.caller(Bob);
+    let dave = Rogue::new(Dave.identity()).await;
+    let session = dave.session(&b, Bob).await;
+    // What is asked over a stream that just ended is lost, so it is asked again and again.
+    let asking = tokio::spawn(async move {
+        let resolve = json!({ "cmd": "peer_resolve", "principal": Carol.principal().to_string() });
+        loop {
+            assert_eq!(bob.ok(resolve.clone()).await, Value::Null);
+        }
+    });
+    for _ in 0..3 {
+        let mut stream = told(&session).await;
+        // Whatever it is: hear the beginning of it, and no more.
+        within(stream.read()).await.unwrap().unwrap();
+        stream.finish();
+    }
+    asking.abort();
 }
