@@ -167,6 +167,8 @@ pub(crate) fn apply(gateway: &Gateway, config: &GatewayConfig) {
         }
     }
     for hosted in gateway.hosts.loaded() {
+        let admits = |peer: &Principal| gateway.hosts.admits(peer, hosted.principal());
+        hosted.whereabouts().rules_changed(admits);
         hosted.whereabouts().look_again();
         let waiting: Vec<Principal> = hosted.conversations().keys().copied().collect();
         for remote in waiting {

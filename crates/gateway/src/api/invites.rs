@@ -7,6 +7,7 @@ use clawchat_identity::{Invite, InviteError};
 use clawchat_ipc::{ErrorCode, Failure};
 use clawchat_node::ErrorCode as WireCode;
 use clawchat_router::{Verdict, Visibility};
+use clawchat_types::Principal;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -112,11 +113,6 @@ impl Api {
                     .with_hint("see 'clawchat invite list'; one that expired unused is forgotten"),
             );
         };
-        hosted
-            .invites()
-            .settled()
-            .await
-            .map_err(|error| unwritten(&error))?;
         let hosts = &self.gateway.hosts;
         let stealth = hosts.visibility(hosted.principal()) == Some(Visibility::Stealth);
         for session in self.gateway.sessions.all() {
@@ -130,6 +126,14 @@ impl Api {
                 session.close(WireCode::NotAllowed);
             }
         }
+        let admits = |peer: &Principal| hosts.admits(peer, hosted.principal());
+        hosted.whereabouts().rules_changed(admits);
+        // For those that are here it counts already, whatever the disk says.
+        hosted
+            .invites()
+            .settled()
+            .await
+            .map_err(|error| unwritten(&error))?;
         let mut answer = listed(&revoked);
         answer["status"] = json!("revoked");
         Ok(answer)

@@ -117,6 +117,18 @@ impl Whereabouts {
         voice.is_some_and(|voice| voice.session.is_same(session) && !voice.ours.is_closed())
     }
 
+    /// The rules changed: for everybody connected it is looked at again whether `admits` says yes.
+    pub(crate) fn rules_changed(&self, admits: impl Fn(&Principal) -> bool) {
+        // Held, so that nobody leaves meanwhile and is noted as connected.
+        let voices = lock(&self.voices);
+        for (peer, voice) in &*voices {
+            if !voice.ours.is_closed() {
+                let admitted = admits(peer);
+                self.with(|exchange, now| exchange.connected(*peer, admitted, now));
+            }
+        }
+    }
+
     /// The last native session with a peer ended.
     pub(crate) fn disconnected(&self, remote: &Principal) {
         lock(&self.voices).remove(remote);

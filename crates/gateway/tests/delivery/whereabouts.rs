@@ -150,6 +150,28 @@ async fn told(session: &SessionHandle) -> Stream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_may_be_told_follows_the_access_list_while_a_session_lasts() {
+    let b = Gate::of(&[Bob]).await;
+    let bob = b.caller(Bob);
+    let mut dave = Rogue::new(Dave.identity()).await;
+    let rule = async |cmd: &str, peer: &str| {
+        bob.ok(json!({ "cmd": cmd, "who": "bob", "peer": peer })).await;
+    };
+    rule("identity_deny", "*").await;
+    let (principal, address) = (dave.principal().to_string(), dave.address());
+    bob.ok(json!({ "cmd": "peer_add", "principal": principal, "address": address }))
+        .await;
+    // Bob began it, so it outlasts every rule.
+    let session = dave.visitor().await;
+    let mut stream = within(session.open_stream(PX1_LABEL)).await.unwrap();
+    assert_eq!(asked(&mut stream, 1, Bob.principal()).await, 0);
+    rule("identity_allow", &principal).await;
+    assert_eq!(asked(&mut stream, 2, Bob.principal()).await, 1);
+    rule("identity_deny", &principal).await;
+    assert_eq!(asked(&mut stream, 3, Bob.principal()).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_one_of_two_sessions_ends_no_exchange_over_the_other() {
     let b = Gate::of(&[Bob]).await;
     let dave = Rogue::new(Dave.identity()).await;
