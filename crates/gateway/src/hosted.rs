@@ -7,7 +7,7 @@ use std::time::Duration;
 use clawchat_identity::{Attestation, Identity, NodeKey, Verified};
 use clawchat_snap2p::Credentials;
 use clawchat_store::{Outcome, StoreError, StoreHandle, Write};
-use clawchat_types::{MessageId, Nick, NodeId, OutboundStatus, Principal, UnixMillis};
+use clawchat_types::{MessageId, Nick, NodeId, OutboundStatus, Principal, UnixMillis, UnixSeconds};
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -183,7 +183,7 @@ impl Hosted {
     /// When the system gives no randomness for a new one and the old one is half over.
     pub(crate) fn credentials(&self) -> Result<Credentials, HostError> {
         let mut attestation = lock(&self.attestation);
-        if is_half_over(&attestation) {
+        if is_due(&attestation, clock::now().seconds()) {
             *attestation = attest(&self.identity)?;
         }
         Ok(Credentials {
@@ -203,7 +203,7 @@ impl Hosted {
     ) -> Result<Attestation<Verified>, HostError> {
         let mut kept = lock(&self.legacy_attestation);
         if let Some(attestation) = &*kept
-            && !is_half_over(attestation)
+            && !is_due(attestation, clock::now().seconds())
         {
             return Ok(attestation.clone());
         }
@@ -345,14 +345,12 @@ pub(crate) fn in_future(duration: Duration) -> UnixMillis {
     clock::now().after(duration)
 }
 
-/// Whether half of the life of an attestation is over.
-fn is_half_over(attestation: &Attestation<Verified>) -> bool {
+/// Whether an attestation is to be made anew: half of its life is over, or it was made while the clock was ahead, and
+/// nobody would believe it yet.
+fn is_due(attestation: &Attestation<Verified>, now: UnixSeconds) -> bool {
     let half = i64::try_from(ATTESTATION_LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
-    let left = attestation
-        .expires_at()
-        .0
-        .saturating_sub(clock::now().seconds().0);
-    left < half
+    let left = attestation.expires_at().0.saturating_sub(now.0);
+    left < half || attestation.issued_at() > now
 }
 
 fn attest(identity: &Identity) -> Result<Attestation<Verified>, HostError> {
@@ -361,4 +359,32 @@ fn attest(identity: &Identity) -> Result<Attestation<Verified>, HostError> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use clawchat_testkit::stranger;
+
+    use super::*;
+
+    #[test]
+    fn an_attestation_is_made_anew_when_it_is_half_over_or_the_clock_was_set_back() {
+        let made = UnixSeconds(1_767_225_600);
+        let attestation = stranger(1).attest(made, ATTESTATION_LIFETIME, [1; 32]);
+        let day = i64::try_from(ATTESTATION_LIFETIME.as_secs()).unwrap();
+        for (later, due) in [
+            (-400 * day, true),
+            (-1, true),
+            (0, false),
+            (day / 2, false),
+            (day / 2 + 1, true),
+            (400 * day, true),
+        ] {
+            assert_eq!(
+                is_due(&attestation, UnixSeconds(made.0 + later)),
+                due,
+                "{later} s"
+            );
+        }
+    }
 }

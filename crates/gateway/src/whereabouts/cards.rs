@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clawchat_identity::{CardDetails, ContactCard, Verified};
+use clawchat_identity::{CLOCK_SKEW_SECS, CardDetails, ContactCard, Verified};
 use clawchat_px1::{self as px1, ASKED_CAPABILITY, Card, PUBLIC_CAPABILITY, Visibility};
 use clawchat_snap2p::px1 as wire;
 use clawchat_types::{Locator, Network, Nick, UnixSeconds};
@@ -37,17 +37,15 @@ impl OwnCard {
     ) -> Option<Option<Arc<Card>>> {
         let mut now = clock::now().seconds();
         let locators = addresses::few(&gateway.node, MAX_ADDRESSES);
-        let half = i64::try_from(LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
         let says = (locators.clone(), visibility, hosted.nick());
         if let Some((said, at)) = &self.made
             && *said == says
-            && (-60..half).contains(&now.0.saturating_sub(at.0))
+            && is_fresh(*at, now)
         {
             return None;
         }
-        // Of two cards the one issued later counts, so the times rise even when the clock does not.
         if let Some((_, last)) = &self.made {
-            now.0 = now.0.max(last.0.saturating_add(1));
+            now = issued_behind(*last, now);
         }
         self.made = Some((says, now));
         if visibility == Visibility::Stealth {
@@ -62,6 +60,21 @@ impl OwnCard {
             }
         })
     }
+}
+
+/// Whether a card made then is still to be shown: not half over, and believed by now.
+fn is_fresh(made: UnixSeconds, now: UnixSeconds) -> bool {
+    let half = i64::try_from(LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
+    (-CLOCK_SKEW_SECS..half).contains(&now.0.saturating_sub(made.0))
+}
+
+/// When the next card is issued. Of two the one issued later counts, so the times rise even when the clock does not;
+/// but a card from so far in the future that nobody believed it is as good as none.
+fn issued_behind(last: UnixSeconds, now: UnixSeconds) -> UnixSeconds {
+    if last.0.saturating_sub(now.0) >= CLOCK_SKEW_SECS {
+        return now;
+    }
+    UnixSeconds(now.0.max(last.0.saturating_add(1)))
 }
 
 fn make(
@@ -137,5 +150,29 @@ pub(super) fn to_wire(message: px1::Message) -> wire::Message {
         px1::Message::Resolve { id, principal, max } => wire::Message::Resolve { id, principal, max },
         px1::Message::Found { id, cards } => wire::Message::Found { id, cards },
         px1::Message::Push { cards } => wire::Message::Push { cards },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_are_issued_later_and_later_but_not_where_nobody_would_believe_them() {
+        let now = UnixSeconds(1_767_225_600);
+        let year = 365 * 24 * 60 * 60;
+        for (last, issued, fresh) in [
+            (-year, 0, false),
+            (-1, 0, true),
+            (0, 1, true),
+            // The clock was set back a little: the last one is believed, and the next one counts.
+            (CLOCK_SKEW_SECS - 1, CLOCK_SKEW_SECS, true),
+            (CLOCK_SKEW_SECS + 1, 0, false),
+            (year, 0, false),
+        ] {
+            let made = UnixSeconds(now.0 + last);
+            assert_eq!(issued_behind(made, now).0 - now.0, issued, "{last} s");
+            assert_eq!(is_fresh(made, now), fresh, "{last} s");
+        }
     }
 }
