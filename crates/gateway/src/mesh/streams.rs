@@ -126,11 +126,22 @@ async fn keep(gateway: &Gateway, peer: &Arc<MeshPeer>, remote: &PeerId) {
         if since.elapsed() >= STOOD_WELL {
             pause = FIRST_PAUSE;
         }
-        // With another session it may go on at once.
-        if !session.is_closed() {
-            sleep(pause + Duration::from_millis(clock::jitter() % 1000)).await;
+        let jitter = Duration::from_millis(clock::jitter() % 1000);
+        if rested(pause + jitter, session.closed()).await {
             pause = (pause * 2).min(LONGEST_PAUSE);
+        } else {
+            pause = FIRST_PAUSE;
         }
+    }
+}
+
+/// Waits before a link is opened again. With another session it may go on at once: the gateway may have been started
+/// anew, and take part now. Says whether the pause came to its end.
+async fn rested<T>(pause: Duration, closed: impl Future<Output = T>) -> bool {
+    tokio::select! {
+        biased;
+        _ = closed => false,
+        () = sleep(pause) => true,
     }
 }
 
@@ -295,4 +306,17 @@ fn frame_length(buffer: &[u8]) -> Option<usize> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pause_ends_with_its_session() {
+        assert!(rested(Duration::from_millis(1), pending::<()>()).await);
+        assert!(!rested(LONGEST_PAUSE, ready(())).await);
+    }
 }
