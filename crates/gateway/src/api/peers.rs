@@ -172,7 +172,7 @@ impl Api {
         record.added = true;
         record.last_seen = Some(clock::now());
         // What the operator says now is tried first.
-        if !locators.is_empty() {
+        if !locators.is_empty() && !self.is_met_there(hosted, &record, &locators) {
             // Perhaps the peer moved: the gateway it was last met at is no longer the one to ask first.
             record.peer_id = None;
         }
@@ -188,6 +188,20 @@ impl Api {
             object.remove("connected");
         }
         Ok(value)
+    }
+
+    /// Whether a peer has a session with us from the gateway it is known to be at, and none of the addresses says that it
+    /// is at another one.
+    fn is_met_there(&self, hosted: &Hosted, record: &PeerRecord, locators: &[Locator]) -> bool {
+        let link = self.gateway.sessions.find(hosted.principal(), &record.principal);
+        link.is_some_and(|link| {
+            let here = |peer: &PeerId| peer == link.peer_id();
+            record.peer_id.as_ref().is_some_and(here)
+                && locators
+                    .iter()
+                    .filter_map(Locator::peer_id)
+                    .all(|peer| here(&peer))
+        })
     }
 
     /// Tries to reach a peer in the background, so that what waits for it goes out now.

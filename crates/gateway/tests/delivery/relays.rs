@@ -132,6 +132,24 @@ async fn messages_go_through_a_relay_and_then_over_the_direct_connection() {
     assert_eq!(bob.texts().await, ["and back"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_become_contacts_while_they_are_connected_find_a_place_and_give_one() {
+    let c = relay(Carol, "contacts").await;
+    let a = gate(Alice, |_| json!({})).await;
+    let (alice, carol) = (a.caller(Alice), c.caller(Carol));
+    alice.knows(Carol, &c).await;
+    let at_alice = peer_id(&alice).await;
+    let met = async || {
+        let peers = carol.ok(json!({"cmd": "peers"})).await;
+        (peers[0]["connected"] == true && peers[0]["peerId"] == json!(at_alice)).then_some(())
+    };
+    eventually("carol has met alice", met).await;
+    carol.knows(Alice, &a).await;
+    met().await.expect("and knows still at which gateway");
+    let address = circuit(&alice).await;
+    assert!(address.contains(&peer_id(&carol).await), "{address}");
+}
+
 /// Often several direct connections come about at once, and the one that is used first ends, or the peer is busy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_leaves_its_relay_even_if_the_first_tries_fail_and_the_peer_is_hidden() {
