@@ -482,7 +482,11 @@ fn due_peers(gateway: &Gateway, hosted: &Hosted, tries: &mut HashMap<Principal, 
     };
     peers.retain(|peer| !peer.locators.is_empty() && !gateway.hosts.is_configured(&peer.principal));
     // Whoever just turned up does not take the place of a contact.
-    let known = |peer: &PeerRecord| peer.added || gateway.hosts.names(hosted.principal(), &peer.principal);
+    let known = |peer: &PeerRecord| gateway.is_contact(hosted, peer);
+    // A hidden identity does not show itself to whom it let in once and shut out again.
+    if gateway.hosts.visibility(hosted.principal()) == Some(Visibility::Stealth) {
+        peers.retain(|peer| known(peer) || hosted.invites().is_member(&peer.principal));
+    }
     peers.sort_by_key(|peer| std::cmp::Reverse((known(peer), peer.last_seen, peer.principal)));
     peers.truncate(MAX_KEPT_PEERS);
     tries.retain(|principal, _| peers.iter().any(|peer| peer.principal == *principal));

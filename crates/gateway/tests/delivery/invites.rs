@@ -111,6 +111,21 @@ async fn a_revoked_invite_lets_nobody_in_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_identity_does_not_come_back_to_whom_it_shut_out() {
+    let (bob_gate, alice_gate) = tokio::join!(hidden(Bob), Gate::of(&[Alice]));
+    let (alice, bob) = (alice_gate.caller(Alice), bob_gate.caller(Bob));
+    let line = invite(&bob, json!({ "uses": 1 })).await;
+    take(&alice, &line).await;
+    alice.deliver(Bob.principal(), "by invite").await;
+    bob.ok(json!({ "cmd": "invite_revoke", "invite": line })).await;
+    // Longer than it takes until those who are missed are dialed.
+    let request = json!({ "cmd": "send", "to": Bob.principal().to_string(), "content": "still there?", "wait": 12_000 });
+    let sent = alice.ask(request).await;
+    assert_eq!(sent["code"], "timeout", "{sent}");
+    assert_eq!(bob.texts().await, ["by invite"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_in_while_the_invite_is_revoked_does_not_stay() {
     const ROUNDS: u32 = 40;
     let bob_gate = hidden(Bob).await;
