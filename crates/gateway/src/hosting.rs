@@ -5,7 +5,6 @@ use std::sync::Arc;
 use clawchat_identity::Identity;
 use clawchat_ipc::{ErrorCode, Failure, Secret};
 use clawchat_node::ErrorCode as WireCode;
-use clawchat_router::Verdict;
 use clawchat_store::{SledStore, StoreHandle, StoreOptions};
 use clawchat_types::{Nick, Principal};
 use serde_json::Value;
@@ -159,11 +158,11 @@ pub(crate) fn apply(gateway: &Gateway, config: &GatewayConfig) {
         if !gateway.hosts.keeps(&session) {
             session.close(WireCode::VersionUnsupported);
         }
-        if let Verdict::Refuse(_) = gateway.hosts.inbound_verdict(session.remote(), session.local()) {
-            // A peer we wrote to first stays reachable; its messages are refused one by one.
-            if !session.is_outbound() {
-                session.close(WireCode::NotAllowed);
-            }
+        // A peer we wrote to first stays reachable; its messages are refused one by one.
+        if let Some(hosted) = gateway.hosts.find(session.local())
+            && !peering::is_still_welcome(gateway, &hosted, &session)
+        {
+            session.close(WireCode::NotAllowed);
         }
     }
     for hosted in gateway.hosts.loaded() {

@@ -203,8 +203,8 @@ fn keep_serving(gateway: &Gateway, session: Link) {
         .spawn(serve(Arc::clone(gateway), hosted, session, first));
 }
 
-/// Whether a session that a peer opened would be let in now.
-fn is_still_welcome(gateway: &Gateway, hosted: &Hosted, session: &Link) -> bool {
+/// Whether a session would be let in now, if a peer opened it.
+pub(crate) fn is_still_welcome(gateway: &Gateway, hosted: &Hosted, session: &Link) -> bool {
     let (local, remote) = (session.local(), session.remote());
     let hidden = gateway.hosts.visibility(local) == Some(Visibility::Stealth);
     let known = !hidden || hosted.invites().is_member(remote);

@@ -126,6 +126,23 @@ async fn a_hidden_identity_does_not_come_back_to_whom_it_shut_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_when_an_identity_hides_needs_an_invite_like_everybody() {
+    let (bob_gate, alice_gate) = tokio::join!(Gate::of(&[Bob]), Gate::of(&[Alice]));
+    let (alice, bob) = (alice_gate.caller(Alice), bob_gate.caller(Bob));
+    alice.knows(Bob, &bob_gate).await;
+    alice.deliver(Bob.principal(), "seen").await;
+    let mut events = bob.subscribe(json!({ "events": ["peer"] })).await;
+    bob_gate.edit(|config| config["identities"][0]["visibility"] = json!("stealth"));
+    bob.ok(json!({ "cmd": "reload" })).await;
+    let gone = events.hear_until(|line| line["event"] == "peer").await;
+    assert_eq!(gone["connected"], false);
+    let id = in_vain(&alice, Bob).await;
+    let line = invite(&bob, json!({})).await;
+    take(&alice, &line).await;
+    alice.sent_once(&id, |entry| entry["status"] == "delivered").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_in_while_the_invite_is_revoked_does_not_stay() {
     const ROUNDS: u32 = 40;
     let bob_gate = hidden(Bob).await;
