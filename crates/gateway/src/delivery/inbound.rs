@@ -11,7 +11,7 @@ use clawchat_store::{Proof, StoreError, Write};
 use clawchat_types::Message;
 use futures::FutureExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use crate::clock;
@@ -28,6 +28,8 @@ const LONG_MESSAGE: usize = 64 * 1024;
 const LONG_MESSAGES: usize = 32;
 /// How long one may take to arrive once it has a place, so that slow ones do not keep the places.
 const LONG_MESSAGE_LIMIT: Duration = Duration::from_secs(120);
+/// How long a peer may leave no room for an answer. It has half a megabyte of answers it did not read by then.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// The places for long messages. One per gateway.
 pub(crate) struct LongMessages(Semaphore);
@@ -69,8 +71,19 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
             return;
         }
         let mut answers = Vec::new();
-        if receiver.poll_write(&mut answers) && writer.write_all(Bytes::from(answers)).await.is_err() {
-            return;
+        if receiver.poll_write(&mut answers) {
+            // What the place was for is stored or refused: whoever reads no answers must not keep it.
+            place = None;
+            match timeout(ANSWER_LIMIT, writer.write_all(Bytes::from(answers))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    warn!(peer = %session.remote(), "a peer does not read what becomes of its messages");
+                    gateway.tally.chat_broken.count();
+                    writer.reset(ErrorCode::Timeout);
+                    return;
+                }
+            }
         }
         if receiver.is_ended() {
             writer.finish();
@@ -117,7 +130,9 @@ async fn serve(gateway: &Gateway, hosted: &Arc<Hosted>, session: &SessionHandle,
                     return;
                 }
             }
-            let may_grow = place.is_some() || receiver.unfinished() <= LONG_MESSAGE;
+            // A place is for one message: the next long one waits for its own.
+            let has_place = place.is_some() && receiver.undecided() == 0;
+            let may_grow = has_place || receiver.unfinished() <= LONG_MESSAGE;
             match may_grow.then(|| reader.read().now_or_never()).flatten() {
                 Some(more) => next = more,
                 None => break None,

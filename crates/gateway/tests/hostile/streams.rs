@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clawchat_node::{ErrorCode, StreamError};
-use clawchat_snap2p::chat::{CHAT_LABEL, ChatEvent};
+use clawchat_snap2p::chat::{
+    CHAT_LABEL, ChatEvent, ChatReceiver, Decision, NackCode, WINDOW_MESSAGES, seal_envelope,
+};
 use clawchat_snap2p::px1::PX1_LABEL;
+use clawchat_snap2p::{INITIAL_WINDOW, MAX_SEND_BUFFER};
 use clawchat_testkit::Person::{Alice, Bob, Dave};
+use clawchat_types::UnixMillis;
 
-use crate::common::{Chat, Rogue, pair, within};
+use crate::common::{Chat, Gate, Rogue, eventually, letter, pair, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_garbage_dies_alone() {
@@ -207,4 +211,68 @@ async fn a_sender_that_never_reads_its_acknowledgements_holds_up_nobody() {
     let mut texts = b.caller(Bob).texts().await;
     texts.retain(|text| !text.starts_with("honest"));
     assert_eq!(texts, ["read me", "I listen"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_reads_no_answer_keeps_no_place_for_long_messages_and_loses_the_stream() {
+    const UNREAD: usize = INITIAL_WINDOW + MAX_SEND_BUFFER;
+    let gate = Gate::of(&[Bob]).await;
+    let bob = gate.caller(Bob);
+    let rogue = Rogue::new(Dave.identity()).await;
+    let session = rogue.session(&gate, Bob).await;
+    let mut deaf = Chat::open(&session).await;
+    // Each is refused with an answer of its own, so it can be told how many bytes there are to be read.
+    let mut expired = |text: &str| {
+        let mut late = letter(1, rogue.principal(), Bob.principal(), text);
+        late.expires_at = UnixMillis(late.timestamp.0 - 1);
+        deaf.frame(seal_envelope(&late, rogue.key()).unwrap())
+    };
+    // The long one does not fit into the buffers on the way.
+    let (short, long) = (expired("late"), expired(&"x".repeat(400 * 1024)));
+    let refused = Decision::Refused {
+        code: NackCode::Expired,
+        retryable: false,
+    };
+    let (mut receiver, mut answers, mut fitting) = (ChatReceiver::new(), Vec::new(), 0);
+    while answers.len() <= UNREAD {
+        fitting += 1;
+        receiver.handle_bytes(&short).unwrap();
+        receiver.poll_message().unwrap();
+        receiver.decide(fitting, refused);
+        receiver.poll_write(&mut answers);
+    }
+    fitting -= 1;
+
+    let mut sent = 0;
+    while sent < fitting {
+        let batch = (fitting - sent).min(WINDOW_MESSAGES as u64);
+        let letters = short.repeat(usize::try_from(batch).unwrap());
+        within(deaf.stream.write_all(letters.into())).await.unwrap();
+        sent += batch;
+        bob.counted("clawchat_messages_received_total", "expired", sent)
+            .await;
+    }
+    assert_eq!(bob.metric("clawchat_chat_broken_total", "").await, 0);
+    // There is no room left for the answer to this one.
+    within(deaf.stream.write_all(long.into())).await.unwrap();
+    bob.counted("clawchat_messages_received_total", "expired", sent + 1)
+        .await;
+    eventually("the place is given back", async || {
+        (bob.metric("clawchat_long_messages", "").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(
+        bob.metric("clawchat_chat_broken_total", "").await,
+        0,
+        "before the stream is given up"
+    );
+    // The gateway reads no more of it, and does not wait for ever.
+    let more = Bytes::from(vec![0; 2 * UNREAD]);
+    let end = within(deaf.stream.write_all(more)).await;
+    assert_eq!(end.unwrap_err(), StreamError::Reset(ErrorCode::Timeout));
+    assert_eq!(bob.metric("clawchat_chat_broken_total", "").await, 1);
+    let mut chat = Chat::open(&session).await;
+    let event = chat.put(rogue.letter(2, Bob, "I listen")).await.unwrap();
+    assert!(matches!(event, ChatEvent::Acked { .. }), "{event:?}");
+    assert_eq!(bob.texts().await, ["I listen"]);
 }
