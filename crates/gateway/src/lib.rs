@@ -33,6 +33,7 @@ mod peer_records;
 mod peering;
 mod reach_words;
 mod receipts;
+mod reports;
 mod run;
 mod sessions;
 pub mod setup;

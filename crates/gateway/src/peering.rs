@@ -1,7 +1,6 @@
 //! Sessions while they last: serving what peers open, and keeping up with the peers we know.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use crate::link::Link;
 use crate::mesh;
 use crate::nearer;
 use crate::peer_records::PeerTurn;
+use crate::reports::Reports;
 use crate::sessions::ReachError;
 use crate::shared::{Gateway, Shared};
 use crate::whereabouts::Dialable;
@@ -37,8 +37,6 @@ const MAX_PX1_STREAMS: usize = 2;
 /// Peers an identity remembers, those the operator added included; beyond it a newcomer takes the place of one that
 /// only turned up.
 const MAX_MET_PEERS: usize = 1024;
-/// How often the addresses a peer reports are written down at most.
-const NOTE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Known addresses of a peer that reported ones do not push out.
 const KEPT_IN_FRONT: usize = 4;
 /// Peers an identity keeps a session with: contacts first, then the most recently seen. Others are dialed when there is a message.
@@ -112,9 +110,19 @@ impl Shared {
 pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>) {
     let stop = gateway.stop.clone();
     stop.run_until_cancelled(async {
-        let mut noted: HashMap<PeerId, Instant> = HashMap::new();
+        let mut reports = Reports::default();
         let mut reported = String::new();
-        while let Some(event) = events.recv().await {
+        loop {
+            let due = reports.next_due();
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = until(due) => {
+                    let peers = reports.take_due(Instant::now());
+                    peers.iter().for_each(|peer| note_sessions_with(&gateway, peer));
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             match event {
                 NodeEvent::Session(session) => adopt(&gateway, Link::Native(session)),
                 NodeEvent::LegacySession(session) => adopt_legacy(&gateway, session),
@@ -123,10 +131,9 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
                 // Now the peer's own addresses are known. It may say so as often as it likes; once in a while is
                 // worth a write.
                 NodeEvent::PeerIdentified { peer } => {
-                    noted.retain(|_, at| at.elapsed() < NOTE_AGAIN_AFTER);
-                    if let Entry::Vacant(entry) = noted.entry(peer) {
-                        note_sessions_with(&gateway, entry.key());
-                        entry.insert(Instant::now());
+                    let at_once = reports.came(peer.clone(), Instant::now());
+                    if at_once {
+                        note_sessions_with(&gateway, &peer);
                     }
                 }
                 NodeEvent::Moved => moved(&gateway),
@@ -141,6 +148,14 @@ pub(crate) async fn run(gateway: Gateway, mut events: mpsc::Receiver<NodeEvent>)
         }
     })
     .await;
+}
+
+/// Waits for that time, or for ever.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// This machine went to another network: whoever cannot be reached is tried again.
