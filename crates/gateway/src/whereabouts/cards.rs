@@ -15,6 +15,8 @@ use crate::{addresses, clock, invite};
 
 /// How long a card of ours is good for; it is made anew when half of that is over.
 const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+/// How soon it is tried again after one could not be made, at the next look behind that.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Most addresses on it.
 const MAX_ADDRESSES: usize = 8;
 
@@ -22,6 +24,8 @@ const MAX_ADDRESSES: usize = 8;
 #[derive(Default)]
 pub(super) struct OwnCard {
     made: Option<(Says, UnixSeconds)>,
+    /// What the next one was to say that could not be made, and when.
+    failed: Option<(Says, UnixSeconds)>,
 }
 
 /// What a card of ours says that can change.
@@ -35,31 +39,55 @@ impl OwnCard {
         hosted: &Hosted,
         visibility: Visibility,
     ) -> Option<Option<Arc<Card>>> {
-        let mut now = clock::now().seconds();
         let locators = addresses::few(&gateway.node, MAX_ADDRESSES);
         let says = (locators.clone(), visibility, hosted.nick());
-        if let Some((said, at)) = &self.made
-            && *said == says
-            && is_fresh(*at, now)
-        {
+        let make = |issued| match visibility {
+            Visibility::Stealth => Ok(None),
+            Visibility::Public | Visibility::Private => {
+                make(hosted, locators, visibility, issued).map(|card| Some(Arc::new(card)))
+            }
+        };
+        let renewed = self.renewed_by(says, clock::now().seconds(), make)?;
+        Some(renewed.unwrap_or_else(|error| {
+            warn!(identity = %hosted.principal(), %error, "there is no contact card to hand out");
+            None
+        }))
+    }
+
+    /// The same with what it is to say, and how it is made.
+    fn renewed_by<T>(
+        &mut self,
+        says: Says,
+        now: UnixSeconds,
+        make: impl FnOnce(UnixSeconds) -> Result<T, HostError>,
+    ) -> Option<Result<T, HostError>> {
+        let settled = match (&self.failed, &self.made) {
+            (Some((wanted, at)), _) => *wanted == says && is_too_soon(*at, now),
+            (None, Some((said, at))) => *said == says && is_fresh(*at, now),
+            (None, None) => false,
+        };
+        if settled {
             return None;
         }
-        if let Some((_, last)) = &self.made {
-            now = issued_behind(*last, now);
+        let issued = match &self.made {
+            Some((_, last)) => issued_behind(*last, now),
+            None => now,
+        };
+        let made = make(issued);
+        if made.is_ok() {
+            self.made = Some((says, issued));
+            self.failed = None;
+        } else {
+            self.failed = Some((says, now));
         }
-        self.made = Some((says, now));
-        if visibility == Visibility::Stealth {
-            return Some(None);
-        }
-        let card = make(hosted, locators, visibility, now);
-        Some(match card {
-            Ok(card) => Some(Arc::new(card)),
-            Err(error) => {
-                warn!(identity = %hosted.principal(), %error, "there is no contact card to hand out");
-                None
-            }
-        })
+        Some(made)
     }
+}
+
+/// Whether it is too soon after that failure to try again.
+fn is_too_soon(failed: UnixSeconds, now: UnixSeconds) -> bool {
+    let pause = i64::try_from(TRY_AGAIN_AFTER.as_secs()).unwrap_or(i64::MAX);
+    (0..pause).contains(&now.0.saturating_sub(failed.0))
 }
 
 /// Whether a card made then is still to be shown: not half over, and believed by now.
@@ -174,5 +202,30 @@ mod tests {
             assert_eq!(issued_behind(made, now).0 - now.0, issued, "{last} s");
             assert_eq!(is_fresh(made, now), fresh, "{last} s");
         }
+    }
+
+    #[test]
+    fn a_card_that_could_not_be_made_is_tried_again_soon_but_not_at_every_look() {
+        let now = |seconds| UnixSeconds(1_767_225_600 + seconds);
+        let says = |name: &str| (Vec::new(), Visibility::Public, Some(name.parse().unwrap()));
+        let failure = || HostError::Thread(std::io::Error::other("out of luck"));
+        let mut own = OwnCard::default();
+        let mut look = |name: &str, at: i64, works: bool| {
+            let make = |issued: UnixSeconds| works.then(|| issued.0 - now(0).0).ok_or_else(failure);
+            let made = own.renewed_by(says(name), now(at), make);
+            made.map(Result::ok)
+        };
+        assert_eq!(look("alice", 0, false), Some(None));
+        assert_eq!(look("alice", 1, true), None, "not at every look");
+        assert_eq!(look("alice", 60, false), Some(None));
+        assert_eq!(look("alice", 120, true), Some(Some(120)));
+        assert_eq!(look("alice", 180, true), None, "it is good for hours");
+        // One that says something else is tried at once, and the old one is not what is shown any more.
+        assert_eq!(look("bob", 181, false), Some(None));
+        assert_eq!(look("alice", 182, true), Some(Some(182)));
+        assert_eq!(look("alice", 183, false), None);
+        // A clock that is set back does not make it wait.
+        assert_eq!(look("bob", 184, false), Some(None));
+        assert_eq!(look("bob", 100, true), Some(Some(183)));
     }
 }
