@@ -195,7 +195,7 @@ impl Node {
     }
 
     /// The same with somebody who is connected already, in the hope of a better way: without a relay, or through one
-    /// that brings about a direct connection now ([`NodeEvent::Upgraded`](crate::NodeEvent::Upgraded)). What is there
+    /// that brings about a direct connection now ([`NodeEvent::Upgraded`]). What is there
     /// stays as it is. Done as soon as any of the addresses answers; direct ones are tried on for a while when it was a
     /// relay's.
     ///
