@@ -39,6 +39,8 @@ struct State {
     /// Counts changes; `written` is the one on disk.
     changes: u64,
     written: u64,
+    /// Those taken back that are on disk still, with the change that is to end that.
+    revoked: Vec<(u64, Entry)>,
 }
 
 /// One invite that was handed out.
@@ -152,16 +154,24 @@ impl Invites {
     }
 
     /// Takes an invite back, given by its name or its token, and with it everybody it let in. Returns its name and
-    /// them; `None`: there is no such invite.
+    /// them, again and again until that is on disk; `None`: there is no such invite.
     pub(crate) fn revoke(&self, id: &str, token: Option<&InviteToken>) -> Option<Entry> {
         let digest = token.map(|token| token_digest(token.as_bytes()));
+        let meant = |invite: &Entry| invite.id == id || Some(invite.digest) == digest;
         let mut state = self.state();
-        let index = state
-            .invites
-            .iter()
-            .position(|invite| invite.id == id || Some(invite.digest) == digest)?;
+        let Some(index) = state.invites.iter().position(meant) else {
+            let mut revoked = state.revoked.iter().map(|(_, invite)| invite);
+            return revoked.find(|invite| meant(invite)).cloned();
+        };
         let revoked = state.invites.remove(index);
         state.changed();
+        if self.path.is_some() {
+            if state.revoked.len() >= MAX_INVITES {
+                state.revoked.remove(0);
+            }
+            let change = state.changes;
+            state.revoked.push((change, revoked.clone()));
+        }
         Some(revoked)
     }
 
@@ -191,6 +201,8 @@ impl Invites {
             .map_err(std::io::Error::other)??;
         let mut state = self.state();
         state.written = state.written.max(change);
+        let written = state.written;
+        state.revoked.retain(|(change, _)| *change > written);
         Ok(())
     }
 

@@ -114,3 +114,35 @@ async fn uses_survive_and_no_token_is_on_disk() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_was_taken_back_can_be_taken_back_until_that_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let path = home.join("invites.json");
+    let invites = Invites::load(path.clone()).unwrap();
+    let other = InviteToken::new([8; 32]);
+    for token in [TOKEN, other] {
+        assert!(invites.add(entry(&token, None), NOW));
+    }
+    assert!(invites.admit(TOKEN.as_bytes(), &Bob.principal(), NOW));
+    invites.settled().await.unwrap();
+    let id = invites.list()[0].id.clone();
+
+    std::fs::remove_dir_all(&home).unwrap();
+    for (name, token) in [("", Some(&TOKEN)), (id.as_str(), None)] {
+        let revoked = invites.revoke(name, token).expect("that is not on disk yet");
+        assert_eq!(revoked.members[0].principal, Bob.principal());
+        assert!(invites.settled().await.is_err());
+        assert_eq!(invites.list().len(), 1);
+        assert!(!invites.is_member(&Bob.principal()));
+    }
+
+    std::fs::create_dir(&home).unwrap();
+    assert!(invites.revoke(&id, None).is_some());
+    invites.settled().await.unwrap();
+    let kept = Invites::load(path).unwrap().list();
+    assert_eq!((kept.len(), kept[0].digest), (1, token_digest(other.as_bytes())));
+    assert_eq!(invites.revoke(&id, None), None, "now it is on disk");
+}

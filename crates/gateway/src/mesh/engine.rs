@@ -60,6 +60,12 @@ pub(super) struct Engine {
     followed: HashSet<ChannelId>,
     /// Followed because somebody who was seen could write there.
     expected: HashSet<ChannelId>,
+    /// Followed, but the log could not note it.
+    not_noted: HashSet<ChannelId>,
+    /// Left, but the log does not know that yet, with the number of the newest attempt to tell it.
+    leaving: HashMap<ChannelId, u64>,
+    /// Attempts so far.
+    attempts: u64,
     /// Channels with something new since they were last announced, with its number.
     changed: BTreeMap<ChannelId, u64>,
     /// Answers of the log that were to be had at once.
@@ -84,6 +90,9 @@ impl Engine {
             publishing: HashMap::new(),
             followed,
             expected: HashSet::new(),
+            not_noted: HashSet::new(),
+            leaving: HashMap::new(),
+            attempts: 0,
             changed: BTreeMap::new(),
             cursors: Vec::new(),
         }
@@ -125,6 +134,7 @@ impl Engine {
         // Links end; those who wait for an answer hear that the gateway stops.
         self.links.clear();
         self.inputs.close();
+        self.note_again();
         let deadline = Instant::now() + LAST_WRITES_LIMIT;
         while !self.commits.is_empty() {
             match tokio::time::timeout_at(deadline, self.commits.next()).await {
@@ -171,7 +181,7 @@ impl Engine {
                     channel: CHECKED.into(),
                     id: now.wall.0.to_string().into(),
                 };
-                self.commits.push(write, Purpose::Join(answer));
+                self.commits.push(write, Purpose::Told(answer));
             }
             Input::Subscribers { channel, answer } => {
                 let names = self.mesh.subscribers(&channel).into_iter().cloned().collect();
@@ -198,28 +208,61 @@ impl Engine {
         }
         self.expected.remove(&channel);
         self.followed.insert(channel.clone());
+        self.leaving.remove(&channel);
         self.note(&channel, JOINED);
-        self.commits.push(follow(&channel, true), Purpose::Join(answer));
+        self.commits.push(follow(&channel, true), Purpose::Told(answer));
     }
 
     fn leave(&mut self, channel: &ChannelId, answer: oneshot::Sender<Result<bool, Failure>>) {
-        if !self.followed.remove(channel) {
-            drop(answer.send(Ok(false)));
-            return;
+        if !self.leaving.contains_key(channel) {
+            if !self.followed.contains(channel) {
+                drop(answer.send(Ok(false)));
+                return;
+            }
+            let limit = self.mesh.config().limits.channels;
+            if self.leaving.len() >= limit {
+                let failure = Failure::new(
+                    ErrorCode::Busy,
+                    format!("{limit} channels were left, and that is not on disk yet"),
+                )
+                .with_hint("free some disk space or see daemon.log, and leave those again first");
+                drop(answer.send(Err(failure)));
+                return;
+            }
         }
-        let now = self.hub.now();
-        self.mesh.unfollow(channel, now);
+        if self.followed.remove(channel) {
+            let now = self.hub.now();
+            self.mesh.unfollow(channel, now);
+        }
+        // Whoever tries again after a failed write is not told that there is no such channel before the log agrees.
+        self.attempts += 1;
+        self.leaving.insert(channel.clone(), self.attempts);
         self.note(channel, LEFT);
-        self.commits.push(follow(channel, false), Purpose::Leave(answer));
+        let purpose = Purpose::Leave {
+            channel: channel.clone(),
+            number: self.attempts,
+            answer,
+        };
+        self.commits.push(follow(channel, false), purpose);
     }
 
+    /// Notes once more what could not be noted, as far as it is still so.
+    fn note_again(&mut self) {
+        for channel in std::mem::take(&mut self.not_noted) {
+            if self.followed.contains(&channel) {
+                self.commits.push(follow(&channel, true), Purpose::Noted(channel));
+            }
+        }
+    }
+
+    /// What is written behind it goes to disk with it.
     fn note(&mut self, channel: &ChannelId, word: &str) {
         let write = LogWrite::SetCursor {
             peer: OWN_NOTES.into(),
             channel: channel.as_str().into(),
             id: word.into(),
         };
-        self.commits.push(write, Purpose::Nothing);
+        self.commits.push(write, Purpose::WithNext);
     }
 
     /// Does what the machine wants done, until it wants nothing more.
@@ -381,8 +424,16 @@ impl Engine {
 
     fn committed(&mut self, outcome: commits::Committed) {
         let now = self.hub.now();
+        for (channel, number) in outcome.left {
+            if self.leaving.get(&channel) == Some(&number) {
+                self.leaving.remove(&channel);
+            }
+        }
         if let Some(error) = outcome.error {
             warn!(%error, "messages of the mesh cannot be stored");
+            self.not_noted.extend(outcome.not_noted);
+        } else {
+            self.note_again();
         }
         for (ticket, stored) in outcome.stored {
             self.mesh.stored(ticket, stored, now);
@@ -405,7 +456,8 @@ impl Engine {
                 if self.expected.remove(&channel) {
                     // Now it is a conversation, and survives restarts.
                     self.followed.insert(channel.clone());
-                    self.commits.push(follow(&channel, true), Purpose::Nothing);
+                    let write = follow(&channel, true);
+                    self.commits.push(write, Purpose::Noted(channel.clone()));
                 }
                 if message.trust() == Trust::Verified {
                     self.expect_direct(message.message().sender());
@@ -440,7 +492,10 @@ impl Engine {
         let Ok(channel) = ChannelId::direct(self.hub.name.as_str(), peer.as_str()) else {
             return;
         };
-        if self.followed.contains(&channel) || self.expected.contains(&channel) {
+        if self.followed.contains(&channel)
+            || self.expected.contains(&channel)
+            || self.leaving.contains_key(&channel)
+        {
             return;
         }
         let note = self.hub.log.log().cursor(OWN_NOTES, channel.as_str());
@@ -515,3 +570,6 @@ async fn sleep_until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,51 @@ async fn while_a_disk_is_full_nothing_is_accepted_and_nothing_is_lost() {
     b.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_did_not_take_is_done_by_the_second_try() {
+    let Some(disk) = Disk::mount() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut gate = Gate::set_up_at(&[Bob], folder, disk.path().join("home"));
+    gate.edit(|config| config["mesh"] = json!({ "enabled": true }));
+    gate.start().await;
+    let bob = gate.caller(Bob);
+    let leave = json!({ "cmd": "channel_leave", "channel": "lobby" });
+    let made = bob.ok(json!({ "cmd": "invite_create", "uses": 2 })).await;
+    let revoke = json!({ "cmd": "invite_revoke", "invite": made["id"] });
+
+    let filler = disk.fill();
+    for request in [&leave, &revoke, &leave, &revoke] {
+        let answer = bob.ask(request.clone()).await;
+        assert_eq!(answer["code"], "io", "{answer}");
+        let hint = answer["hint"].as_str().unwrap();
+        assert!(hint.contains("try again"), "{hint}");
+    }
+    fs::remove_file(filler).unwrap();
+    assert_eq!(bob.ok(leave.clone()).await["status"], "left");
+    assert_eq!(bob.ok(revoke.clone()).await["status"], "revoked");
+    for restarted in [false, true] {
+        if restarted {
+            gate.stop().await;
+            gate.start().await;
+        }
+        let channels = bob.ok(json!({ "cmd": "channel_list" })).await;
+        assert!(
+            channels
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|one| one["joined"] == false),
+            "{channels}"
+        );
+        assert_eq!(bob.ok(json!({ "cmd": "invite_list" })).await, json!([]));
+        assert_eq!(bob.refused(leave.clone()).await, "no_such_channel");
+        assert_eq!(bob.refused(revoke.clone()).await, "no_such_invite");
+    }
+    gate.stop().await;
+}
+
 /// A small file system of its own.
 struct Disk {
     folder: tempfile::TempDir,

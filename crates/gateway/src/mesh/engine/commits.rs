@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 
 use clawchat_ipc::{ErrorCode, Failure};
-use clawchat_mesh::{StoredAs, Ticket};
+use clawchat_mesh::{ChannelId, StoredAs, Ticket};
 use clawchat_store::{Appended, ChannelLogHandle, LogOutcome, LogWrite, StoreError};
 use clawchat_types::UnixMillis;
 use tokio::sync::oneshot;
@@ -19,10 +19,18 @@ const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 pub(super) enum Purpose {
     /// A message the machine wants stored.
     Entry(Ticket),
-    /// Somebody joins a channel.
-    Join(oneshot::Sender<Result<(), Failure>>),
-    /// Somebody leaves one.
-    Leave(oneshot::Sender<Result<bool, Failure>>),
+    /// Somebody waits for it.
+    Told(oneshot::Sender<Result<(), Failure>>),
+    /// Somebody leaves a channel; the number tells this attempt from others.
+    Leave {
+        channel: ChannelId,
+        number: u64,
+        answer: oneshot::Sender<Result<bool, Failure>>,
+    },
+    /// Nobody waits for it, but it has to be tried again: this channel is followed.
+    Noted(ChannelId),
+    /// In one commit with the write behind it, so that both are on disk or none.
+    WithNext,
     /// Nobody waits for it.
     Nothing,
 }
@@ -32,6 +40,10 @@ pub(super) enum Purpose {
 pub(super) struct Committed {
     pub(super) stored: Vec<(Ticket, Vec<StoredAs>)>,
     pub(super) failed: Vec<Ticket>,
+    /// Channels that were left, with the number of the attempt.
+    pub(super) left: Vec<(ChannelId, u64)>,
+    /// Channels that could not be noted as followed.
+    pub(super) not_noted: Vec<ChannelId>,
     pub(super) error: Option<StoreError>,
 }
 
@@ -122,7 +134,8 @@ impl Commits {
         let (mut writes, mut purposes, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some((write, _)) = self.waiting.front() {
             let size = write.size();
-            if writes.len() >= COMMIT_WRITES || (!writes.is_empty() && bytes + size > COMMIT_BYTES) {
+            let full = writes.len() >= COMMIT_WRITES || (!writes.is_empty() && bytes + size > COMMIT_BYTES);
+            if full && !matches!(purposes.last(), Some(Purpose::WithNext)) {
                 break;
             }
             let Some((write, purpose)) = self.waiting.pop_front() else {
@@ -151,9 +164,23 @@ impl Commits {
             let outcome = outcomes.next();
             match purpose {
                 Purpose::Entry(ticket) => self.entry(ticket, outcome, &mut committed),
-                Purpose::Join(answer) => drop(answer.send(told(error.as_ref(), ()))),
-                Purpose::Leave(answer) => drop(answer.send(told(error.as_ref(), true))),
-                Purpose::Nothing => {}
+                Purpose::Told(answer) => drop(answer.send(told(error.as_ref(), ()))),
+                Purpose::Leave {
+                    channel,
+                    number,
+                    answer,
+                } => {
+                    if error.is_none() {
+                        committed.left.push((channel, number));
+                    }
+                    drop(answer.send(told(error.as_ref(), true)));
+                }
+                Purpose::Noted(channel) => {
+                    if error.is_some() {
+                        committed.not_noted.push(channel);
+                    }
+                }
+                Purpose::WithNext | Purpose::Nothing => {}
             }
         }
         committed.error = error;
