@@ -1,6 +1,6 @@
 //! Living by a list: fetch it, keep links with some of the peers in it, fetch it again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use clawchat_mesh::bootstrap::{self, List};
 use clawchat_mesh::ws::{WebSockets, WsLink};
 use clawchat_mesh::{PeerName, WsUrl};
 use clawchat_types::UnixMillis;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::fetch::{FetchError, Fetched, fetch};
 pub(crate) use super::fetch::{ListUrl, Trusted};
@@ -100,7 +100,9 @@ pub(crate) async fn keep<R, RF, C, CF>(
 {
     let epoch = Instant::now();
     let mut rota = Rota::default();
-    let mut links: JoinSet<(WsUrl, Duration)> = JoinSet::new();
+    let mut links: JoinSet<Duration> = JoinSet::new();
+    // Whom a task links with: it cannot say that itself when it panics.
+    let mut linking: HashMap<Id, WsUrl> = HashMap::new();
     let mut fetching: Option<JoinHandle<Result<Fetched, FetchError>>> = None;
     let (mut fetch_at, mut fetch_alone_at) = (epoch, epoch);
     let mut failures = 0;
@@ -118,8 +120,9 @@ pub(crate) async fn keep<R, RF, C, CF>(
         }
         for url in rota.next(NEIGHBOURS, &there, clock::jitter(), now - epoch) {
             let (sockets, run, reach) = (sockets.clone(), run.clone(), source.list.reach());
-            links.spawn(async move {
-                let stood = match sockets.dial(&url, reach).await {
+            let dialed = url.clone();
+            let task = links.spawn(async move {
+                match sockets.dial(&url, reach).await {
                     Ok(link) => {
                         let since = Instant::now();
                         run(link, url.to_string()).await;
@@ -129,9 +132,9 @@ pub(crate) async fn keep<R, RF, C, CF>(
                         debug!(%url, %error, "a peer of the list cannot be reached");
                         Duration::ZERO
                     }
-                };
-                (url, stood)
+                }
             });
+            linking.insert(task.id(), dialed);
         }
         let mut wake = now + LOOK_EVERY;
         if let Some(time) = rota.next_time(now - epoch) {
@@ -141,8 +144,15 @@ pub(crate) async fn keep<R, RF, C, CF>(
             wake = wake.min(due);
         }
         tokio::select! {
-            Some(ended) = links.join_next(), if !links.is_empty() => {
-                if let Ok((url, stood)) = ended {
+            Some(ended) = links.join_next_with_id(), if !links.is_empty() => {
+                let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+                let url = linking.remove(&id);
+                let stood = ended.map(|(_, stood)| stood).unwrap_or_else(|error| {
+                    let url = url.as_ref().map(WsUrl::to_string).unwrap_or_default();
+                    error!(url, %error, "a link with a peer of the list ended badly");
+                    Duration::ZERO
+                });
+                if let Some(url) = url {
                     rota.ended(&url, stood, clock::jitter(), epoch.elapsed());
                 }
             }

@@ -243,3 +243,31 @@ async fn peers_of_the_list_are_dialed_and_dialed_again_and_we_are_not() {
     assert!(state.fetched_at.is_some());
     keeping.abort();
 }
+
+#[tokio::test]
+async fn a_link_that_panics_gives_its_place_back() {
+    let mut listener = sockets().listen(LOCAL.parse().unwrap(), None).await.unwrap();
+    let there = format!("ws://{}", listener.local_addr().unwrap());
+    let (address, _file, _folder) = serving(&list(&[("there", there)])).await;
+    let (events, mut dialed) = mpsc::channel(16);
+    let run = move |_link: clawchat_mesh::ws::WsLink, label: String| {
+        let events = events.clone();
+        async move {
+            events.send(label).await.unwrap();
+            panic!("this link is served badly");
+        }
+    };
+    let source = Source {
+        list: ListUrl::parse(&format!("http://{address}/")).unwrap(),
+        trusted: Trusted::new(b""),
+        news: ListNews::default(),
+    };
+    let nobody = || async { HashSet::new() };
+    let own = "me".parse().unwrap();
+    let keeping = tokio::spawn(neighbours::keep(source, own, sockets(), run, nobody));
+    for _ in 0..2 {
+        let _link = soon(async { listener.accept().await.open().await.unwrap() }).await;
+        soon(dialed.recv()).await.unwrap();
+    }
+    keeping.abort();
+}

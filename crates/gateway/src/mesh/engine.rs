@@ -15,10 +15,10 @@ use clawchat_store::{LogWrite, NewEntry, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::commits::{Commits, Purpose};
 use super::hub::{Hub, Input, Port, Status};
@@ -55,6 +55,8 @@ pub(super) struct Engine {
     links: HashMap<LinkId, Port>,
     commits: Commits,
     reads: JoinSet<Answered<Vec<PageEntry>>>,
+    /// What those tasks read for: they cannot say it themselves when they panic.
+    reading: HashMap<Id, Ticket>,
     publishing: HashMap<PublishTicket, oneshot::Sender<Result<u64, Failure>>>,
     /// Followed and noted as such in the log.
     followed: HashSet<ChannelId>,
@@ -87,6 +89,7 @@ impl Engine {
             inputs,
             links: HashMap::new(),
             reads: JoinSet::new(),
+            reading: HashMap::new(),
             publishing: HashMap::new(),
             followed,
             expected: HashSet::new(),
@@ -110,7 +113,7 @@ impl Engine {
                 biased;
                 () = stop.cancelled() => break,
                 outcome = self.commits.next() => self.committed(outcome),
-                Some(read) = self.reads.join_next() => self.read(read),
+                Some(read) = self.reads.join_next_with_id() => self.read(read),
                 input = self.inputs.recv(), if room => {
                     let Some(input) = input else { break };
                     self.take(input);
@@ -383,7 +386,7 @@ impl Engine {
         max_bytes: usize,
     ) {
         let log = self.hub.log.clone();
-        self.reads.spawn_blocking(move || {
+        let task = self.reads.spawn_blocking(move || {
             let log = log.log();
             let after = match after {
                 After::Oldest => Some(0),
@@ -408,17 +411,25 @@ impl Engine {
             });
             (ticket, entries)
         });
+        self.reading.insert(task.id(), ticket);
     }
 
-    fn read(&mut self, read: Result<Answered<Vec<PageEntry>>, JoinError>) {
+    fn read(&mut self, read: Result<(Id, Answered<Vec<PageEntry>>), JoinError>) {
         let now = self.hub.now();
+        let id = read.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let asked = self.reading.remove(&id);
         match read {
-            Ok((ticket, Ok(entries))) => self.mesh.page(ticket, entries, now),
-            Ok((ticket, Err(error))) => {
+            Ok((_, (ticket, Ok(entries)))) => self.mesh.page(ticket, entries, now),
+            Ok((_, (ticket, Err(error)))) => {
                 warn!(%error, "the log of the mesh cannot be read");
                 self.mesh.store_failed(ticket, now);
             }
-            Err(error) => warn!(%error, "reading the log of the mesh ended badly"),
+            Err(error) => {
+                error!(%error, "reading the log of the mesh ended badly");
+                if let Some(ticket) = asked {
+                    self.mesh.store_failed(ticket, now);
+                }
+            }
         }
     }
 

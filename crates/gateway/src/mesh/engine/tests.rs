@@ -34,6 +34,8 @@ struct Troubled {
     refuses_follows: AtomicBool,
     /// How many of them.
     refused: AtomicUsize,
+    /// The next page ends in a panic.
+    panics: AtomicBool,
 }
 
 impl ChannelLog for Troubled {
@@ -57,6 +59,7 @@ impl ChannelLog for Troubled {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Vec<LogEntry>, StoreError> {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "the disk is on fire");
         self.log.page(channel, after, limit, max_bytes)
     }
 
@@ -104,6 +107,7 @@ fn peer(seed: u8, channels: &[&str]) -> (Arc<MeshPeer>, Arc<Troubled>) {
         log: MemoryChannelLog::new(LogQuota::default()),
         refuses_follows: AtomicBool::new(false),
         refused: AtomicUsize::new(0),
+        panics: AtomicBool::new(false),
     });
     let settings = MeshSettings {
         channels: channels.iter().map(|name| name.parse().unwrap()).collect(),
@@ -229,4 +233,26 @@ async fn whoever_could_not_leave_leaves_with_the_second_try() {
     let join = Request::ChannelJoin { channel: "#a".into() };
     answer(&alice, join).await.unwrap();
     answer(&alice, leave()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_panics_does_not_hold_up_the_next_ones() {
+    let channels = ["#a", "#c"];
+    let ((alice, log), (bob, copy)) = (peer(1, &channels), peer(2, &channels));
+    for channel in channels {
+        let send = Request::ChannelSend {
+            channel: channel.into(),
+            body: Content::new("hello").unwrap(),
+            payload: None,
+            file: None,
+        };
+        answer(&alice, send).await.unwrap();
+    }
+    log.panics.store(true, Ordering::SeqCst);
+    link(&alice, &bob);
+    eventually("the read", || !log.panics.load(Ordering::SeqCst)).await;
+    eventually("a message of the other channel", || {
+        channels.iter().any(|channel| with(&copy, channel, 1).is_some())
+    })
+    .await;
 }
