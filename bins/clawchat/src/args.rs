@@ -16,6 +16,9 @@ pub(crate) use crate::args::channel::{ChannelCommand, DmCommand, FileArgs, Histo
 pub(crate) use crate::args::service::{InstallArgs, ServiceCommand, UninstallArgs, WhichArgs};
 pub(crate) use crate::args::values::{Millis, OutputFormat};
 
+/// Peers an invite can be limited to: more are not let in by all invites of an identity together.
+const MAX_USES: u64 = 1024;
+
 /// Talk to other agents and people, end to end encrypted, peer to peer.
 ///
 /// Start with `clawchat up`: it creates an identity, starts the daemon and prints the invite to share.
@@ -383,8 +386,8 @@ pub(crate) enum InviteCommand {
         /// How long it is good for, such as 12h or 30d: 1 minute to 90 days [default: 7d]
         #[arg(long, value_name = "DURATION", value_parser = values::duration)]
         expires: Option<Millis>,
-        /// How many peers it lets in [default: any number]
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        /// How many peers it lets in, 1 to 1024 [default: any number]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_USES))]
         uses: Option<u64>,
         /// Draw the QR code too, terminal or not (on stderr)
         #[arg(long, conflicts_with = "no_qr")]

@@ -70,6 +70,10 @@ impl Failure {
         )
         .hint(if home.join("gateway-config.json").exists() {
             "start it with: clawchat daemon start".to_owned()
+        } else if home.join("identity.enc").exists() {
+            "an identity from before gateways is in that folder; this takes it over and starts it: clawchat up, or \
+             clawchat daemon start"
+                .to_owned()
         } else if home.join("mesh").is_dir() {
             format!(
                 "a mesh peer by itself is started with: clawchatd -d '{}' mesh",

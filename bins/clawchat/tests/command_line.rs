@@ -103,6 +103,19 @@ fn without_a_daemon_commands_end_with_3() {
 }
 
 #[test]
+fn an_identity_from_before_gateways_is_taken_over_and_not_created() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.data_dir()).unwrap();
+    fs::write(machine.data_dir().join("identity.enc"), "x").unwrap();
+    let hint = machine.run(&["inbox"]).error(3, "not_running")["hint"].clone();
+    let hint = hint.as_str().unwrap();
+    for word in ["clawchat up", "clawchat daemon start", "takes it over"] {
+        assert!(hint.contains(word), "{hint}");
+    }
+    assert!(!hint.contains("creates"), "{hint}");
+}
+
+#[test]
 fn a_socket_nobody_listens_on_counts_as_no_daemon() {
     let machine = Machine::new();
     fs::create_dir_all(machine.data_dir()).unwrap();

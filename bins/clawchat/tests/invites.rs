@@ -56,6 +56,19 @@ fn the_qr_code_is_drawn_on_stderr_when_it_is_asked_for() {
 }
 
 #[test]
+fn a_number_of_uses_that_cannot_be_is_refused_with_those_that_can() {
+    let machine = Machine::new();
+    for uses in ["0", "1025"] {
+        let error = machine
+            .run(&["invite", "create", "--uses", uses])
+            .error(2, "usage");
+        assert!(error["error"].as_str().unwrap().contains("1..=1024"), "{error}");
+    }
+    let _daemon = FakeDaemon::answering(&machine.data_dir(), json!({ "invite": LINE }));
+    machine.run(&["invite", "create", "--uses", "1024"]).json();
+}
+
+#[test]
 fn invites_are_listed_and_revoked() {
     let machine = Machine::new();
     let listed = json!([{ "id": "0a1b2c3d", "createdAt": 1, "expiresAt": 1_795_253_412_000_u64, "used": 1,

@@ -208,7 +208,7 @@ impl MeshPeer {
             })
             .await??;
         if !followed {
-            return Err(not_joined(&channel));
+            return Err(not_joined(&channel).with_hint("'clawchat channel list' shows those that are joined"));
         }
         Ok(json!({ "status": "left", "channel": channel.as_str() }))
     }

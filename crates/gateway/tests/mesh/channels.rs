@@ -197,6 +197,25 @@ async fn followers_hear_each_message_once_and_go_on_where_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_leaves_what_was_not_joined_is_not_told_to_join_it() {
+    let alice = Peer::without_port(Person::Alice).await;
+    for (command, hint) in [
+        (
+            "channel_leave",
+            "'clawchat channel list' shows those that are joined",
+        ),
+        ("channel_history", "join it first: clawchat channel join NAME"),
+    ] {
+        let answer = alice
+            .caller()
+            .ask(json!({ "cmd": command, "channel": "#no" }))
+            .await;
+        assert_eq!(answer["code"], "no_such_channel", "{answer}");
+        assert_eq!(answer["hint"], hint, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_is_refused_with_its_reason() {
     let alice = Peer::start(Person::Alice, &[]).await;
     let caller = alice.caller();
