@@ -210,7 +210,13 @@ impl Mesh {
                 self.feed_failed(link);
                 self.timers.set(now.mono.saturating_add(READ_RETRY), Timer::Retry);
             }
-            Some(Purpose::Answer(link)) => self.answer_read(link, Some(Vec::new()), now),
+            // An empty page would say that there is nothing, and who asked would take itself for level.
+            Some(Purpose::Answer(link)) => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.answering = None;
+                }
+                self.timers.set(now.mono.saturating_add(READ_RETRY), Timer::Retry);
+            }
             Some(Purpose::Cursor(link)) => self.cursor_is(link, ticket, None, now),
             None => {}
         }
@@ -260,6 +266,9 @@ impl Mesh {
                 Timer::Retry => {
                     self.retry_append(now);
                     self.hungry.extend(self.links.keys());
+                    for link in self.links.keys().copied().collect::<Vec<_>>() {
+                        self.answer_next(link);
+                    }
                 }
             }
         }

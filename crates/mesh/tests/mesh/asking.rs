@@ -277,3 +277,43 @@ fn an_id_too_long_for_a_cursor_is_not_remembered() {
     one.get(link, &page(&[&long, &fits], ",\"more\":false"));
     assert_eq!(cursor(&one, "p"), Some(format!("a:{fits}")));
 }
+
+#[test]
+fn a_question_the_log_could_not_answer_is_answered_later_and_not_with_nothing() {
+    let mut one = One::opaque();
+    one.follow("lobby");
+    let author = one.neighbour(1, "author", "");
+    one.get(author, &text("a"));
+    let link = one.neighbour(2, "p", OURS);
+    one.take_sent(link);
+    let question = r#"{"type":"sync_request","channel_id":"lobby","after_message_id":null,"limit":10}"#;
+    let frame = receive(
+        question.as_bytes(),
+        &FrameLimits::default(),
+        &|_| None,
+        one.now.wall,
+    );
+    one.mesh.received(link, frame, one.now);
+    for _ in 0..3 {
+        let ticket = std::iter::from_fn(|| one.mesh.poll_output()).find_map(|output| match output {
+            Output::ReadPage { ticket, .. } => Some(ticket),
+            _ => None,
+        });
+        one.mesh.store_failed(ticket.expect("the log is asked"), one.now);
+        let next = one.mesh.poll_output();
+        assert!(
+            next.is_none(),
+            "neither an answer nor another try at once: {next:?}"
+        );
+        one.now.mono += Duration::from_secs(1);
+        one.mesh.handle_timeout(one.now);
+    }
+    one.run();
+    let sent = one.take_sent(link);
+    let answers = sent
+        .iter()
+        .filter(|text| text.contains("sync_response"))
+        .collect::<Vec<_>>();
+    assert_eq!(answers.len(), 1, "{sent:?}");
+    assert!(answers[0].contains(&text("a")), "{sent:?}");
+}
