@@ -33,9 +33,6 @@ use crate::{aliases, clock, nearer};
 const OWN_CARD_INTERVAL: Duration = Duration::from_secs(60);
 /// Messages that may wait for one peer. It is given up as a neighbour when it reads none.
 const MAX_WAITING_MESSAGES: usize = 32;
-/// Answers that may wait for one peer; more are lost to it. As many as it may ask for at once, and in the half minute
-/// after that, which a busy machine may take to send the first.
-const MAX_WAITING_ANSWERS: usize = 64;
 /// How much longer than the exchange somebody waits for the end of a search.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -140,7 +137,7 @@ impl Whereabouts {
 
     /// Serves the stream of a peer that asks and tells, until it ends.
     pub(crate) async fn listen(self: Arc<Self>, hosted: Arc<Hosted>, session: SessionHandle, stream: Stream) {
-        let (answers, messages) = mpsc::channel(MAX_WAITING_ANSWERS);
+        let (answers, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
         match lock(&self.voices).get_mut(session.remote()) {
             // Of several sessions the peer may take another one for the newest.
             Some(voice) => voice.answers = Some(answers),
